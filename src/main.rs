@@ -1,0 +1,2 @@
+//! bitloupe
+fn main() {}

@@ -1,0 +1,324 @@
+//! What an interface and the session say to each other: requests in, events out, all plain values.
+//!
+//! An interface never sees a tensor. It keeps the newest `Arc` of each view and draws from that. The plan
+//! belongs to the interface (it edits, undoes and compares it); the session is told the whole plan with every
+//! request that depends on it, fits what is not fitted yet, and answers with the same `generation`. A newer
+//! request of the same kind replaces an older one that still waits or runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::eval::BinaryMask;
+use crate::plan::Plan;
+use crate::quantizer::Scheme;
+use crate::terms::{Bits, Class, Role, SiteId};
+
+/// Number of a request, given by the interface and returned with the answer; larger is newer.
+pub type Generation = u64;
+
+/// What an interface may ask for.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Gather sketches of every site over the calibration set (done once at opening; again after a cancel).
+    Calibrate,
+    /// Fit the plan, run sample `sample` in full precision and under `plan`, and answer with
+    /// [`Event::Plan`] and [`Event::Sample`]. `text` replaces the sample's own sentence.
+    Show { generation: Generation, plan: Arc<Plan>, sample: usize, text: Option<String> },
+    /// Evaluate all samples under `plan` in the background; answers with [`Event::Set`].
+    Evaluate { generation: Generation, plan: Arc<Plan> },
+    /// Everything about one site under `plan`: histograms, channels, choices; answers with [`Event::Site`].
+    Site { generation: Generation, site: SiteId, plan: Arc<Plan> },
+    /// Write plan, quantized weights and report into `folder`; answers with [`Event::Exported`].
+    Export { plan: Arc<Plan>, folder: PathBuf },
+    /// Write only the plan; answers with [`Event::Saved`].
+    Save { plan: Arc<Plan>, path: PathBuf },
+    /// Keep `plan` in the journal so that it survives a crash. No answer.
+    Journal { plan: Arc<Plan> },
+    /// Stop what runs in the background (calibration, evaluation, export); partial results are kept.
+    Cancel,
+    /// End the worker.
+    Quit,
+}
+
+/// What the session reports.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The model is open; sent once, before anything else.
+    Opened(Arc<ModelView>),
+    /// A long job moved on. `done == total` ends it.
+    Progress { job: Job, done: usize, total: usize, eta_seconds: Option<f64> },
+    /// Sketches are there (or grew: it is sent a few times during calibration); in the order of the layers.
+    Calibrated { sites: Arc<Vec<SiteSummary>>, samples: usize, complete: bool },
+    /// The plan was fitted.
+    Plan(Arc<PlanView>),
+    /// One sample was run.
+    Sample(Arc<SampleView>),
+    /// The whole set was evaluated (`complete`) or partly so far.
+    Set(Arc<SetView>),
+    /// Detail of one site.
+    Site(Arc<SiteDetail>),
+    /// Files were written.
+    Exported { files: Vec<PathBuf> },
+    /// The plan was written.
+    Saved { path: PathBuf },
+    /// A job ended early because it was cancelled.
+    Cancelled { job: Job },
+    /// Something failed; the session goes on. `message` says what to do.
+    Failed { job: Job, message: String },
+    /// Something the user should know, e.g. a word the model does not know.
+    Warning { message: String },
+}
+
+/// The kinds of work, for progress and failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Job {
+    /// Gathering sketches.
+    Calibration,
+    /// Running the shown sample.
+    Sample,
+    /// Evaluating the whole set.
+    Evaluation,
+    /// Detail of a site.
+    Site,
+    /// Writing export files.
+    Export,
+    /// Writing the plan.
+    Save,
+}
+
+/// The open model, as the interface lists it.
+#[derive(Debug, Clone)]
+pub struct ModelView {
+    /// Short name, e.g. `lavt-mini`.
+    pub name: String,
+    /// Architecture, e.g. `lavt`.
+    pub architecture: String,
+    /// A label that must be shown wherever the model's name is (the planted sample says so here).
+    pub label: Option<String>,
+    /// Fingerprint of graph and weights; plans carry it.
+    pub fingerprint: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Multiply-accumulates of one sample.
+    pub macs: u64,
+    /// Bytes of the weights at 32 bits.
+    pub float_bytes: u64,
+    /// Layers in execution order.
+    pub layers: Vec<LayerView>,
+    /// Number of calibration samples.
+    pub calibration_samples: usize,
+    /// The samples that can be shown and evaluated.
+    pub samples: Vec<SampleInfo>,
+    /// A plan found in the journal of a session that did not end cleanly.
+    pub recovered: Option<Arc<Plan>>,
+    /// Ready-made plans to start from: (name as `W8A8 min–max`, plan).
+    pub presets: Vec<(String, Arc<Plan>)>,
+    /// The choices that fit a site, by slot kind: for weights and for activations.
+    pub weight_schemes: Vec<Scheme>,
+    /// Schemes offered for activations (log grids are offered only where values are non-negative).
+    pub activation_schemes: Vec<Scheme>,
+}
+
+/// One layer.
+#[derive(Debug, Clone)]
+pub struct LayerView {
+    /// The checkpoint's module path (dots separate the levels of the tree).
+    pub name: String,
+    /// `Linear`, `Conv2d`, `MatMul`, …
+    pub op: &'static str,
+    /// Multiply-accumulates of one sample.
+    pub macs: u64,
+    /// Number of weights, 0 for a product of activations.
+    pub weights: u64,
+    /// Its sites: (`input`, `weight`) or (`lhs`, `rhs`).
+    pub sites: Vec<SiteView>,
+}
+
+/// One site of a layer.
+#[derive(Debug, Clone)]
+pub struct SiteView {
+    /// `<layer>:<slot>`.
+    pub site: SiteId,
+    /// What it holds.
+    pub role: Role,
+    /// Shape for one sample (or of the weight).
+    pub shape: Vec<usize>,
+    /// Number of channels along its channel axis.
+    pub channels: usize,
+}
+
+/// A sample as listed.
+#[derive(Debug, Clone)]
+pub struct SampleInfo {
+    /// File name or number.
+    pub id: String,
+    /// Its sentence.
+    pub text: String,
+    /// Whether there is a truth mask.
+    pub has_truth: bool,
+}
+
+/// Distribution of a site in figures.
+#[derive(Debug, Clone)]
+pub struct SiteSummary {
+    /// Which site.
+    pub site: SiteId,
+    /// What the site holds.
+    pub role: Role,
+    /// The diagnosis.
+    pub class: Class,
+    /// One or two sentences for people: what it means for a grid.
+    pub sentence: String,
+    /// Named evidence of the class, e.g. (`peaks`, `-3.1, 2.9`).
+    pub evidence: Vec<(String, String)>,
+    /// Least and largest finite value, mean, standard deviation.
+    pub min: f32,
+    /// Largest finite value.
+    pub max: f32,
+    /// Mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub std: f64,
+    /// Number of values seen, of zeros, NaN and infinite ones.
+    pub count: u64,
+    /// Zeros.
+    pub zeros: u64,
+    /// Not-a-numbers.
+    pub nan: u64,
+    /// Infinities.
+    pub inf: u64,
+}
+
+/// A fitted plan and what is known of it without running the model.
+#[derive(Debug, Clone)]
+pub struct PlanView {
+    /// Of the request.
+    pub generation: Generation,
+    /// The plan with all parameters fitted.
+    pub plan: Arc<Plan>,
+    /// Predicted signal to quantization-noise ratio in dB of every quantized site.
+    pub predicted_sqnr_db: Vec<(SiteId, f64)>,
+    /// Average bits of weights, weighted by their number.
+    pub weight_bits: f64,
+    /// Average bits of activations, weighted by the MACs of their layer (FP counts as 16).
+    pub activation_bits: f64,
+    /// Bytes of the weights under the plan.
+    pub weight_bytes: u64,
+}
+
+/// An RGB picture, 8 bits a channel, rows from the top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `3 * width * height` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// One sample, run in full precision and under a plan. Masks have the picture's size.
+#[derive(Debug, Clone)]
+pub struct SampleView {
+    /// Of the request.
+    pub generation: Generation,
+    /// Number of the sample.
+    pub sample: usize,
+    /// The sentence that was run.
+    pub text: String,
+    /// Whether the sentence is the sample's own (then the truth applies).
+    pub own_text: bool,
+    /// Words the tokenizer does not know.
+    pub unknown_words: Vec<String>,
+    /// The picture.
+    pub picture: Arc<Picture>,
+    /// Truth, if the sample has one and the sentence is its own.
+    pub truth: Option<Arc<BinaryMask>>,
+    /// Mask of the full-precision model.
+    pub full_precision: Arc<BinaryMask>,
+    /// Mask under the plan.
+    pub quantized: Arc<BinaryMask>,
+    /// IoU of the full-precision mask with the truth.
+    pub full_precision_iou: Option<f64>,
+    /// IoU of the plan's mask with the truth.
+    pub quantized_iou: Option<f64>,
+    /// IoU of the plan's mask with the full-precision mask.
+    pub agreement: f64,
+    /// Nodes that ran for this answer (the rest came from the cache), and nodes of the graph.
+    pub nodes_run: usize,
+    /// Nodes of the graph.
+    pub nodes: usize,
+    /// Milliseconds the answer took.
+    pub milliseconds: f64,
+}
+
+/// Figures of the whole set.
+#[derive(Debug, Clone)]
+pub struct SetView {
+    /// Of the request.
+    pub generation: Generation,
+    /// Samples evaluated so far.
+    pub samples: usize,
+    /// Whether that is all of them.
+    pub complete: bool,
+    /// Mean IoU with the truth in full precision over the same samples (none without truth).
+    pub full_precision_miou: Option<f64>,
+    /// Mean IoU with the truth under the plan.
+    pub quantized_miou: Option<f64>,
+    /// Mean IoU of the plan's masks with the full-precision masks.
+    pub agreement: f64,
+    /// Per sample: number, IoU under the plan (with truth, else with full precision).
+    pub per_sample: Vec<(usize, f64)>,
+}
+
+/// Counts over intervals: `edges` has one more entry than `counts`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramView {
+    /// Ascending interval borders.
+    pub edges: Vec<f32>,
+    /// Number of values in each interval (fractional where a sketch bucket spans two).
+    pub counts: Vec<f64>,
+}
+
+/// All about one site under the current plan.
+#[derive(Debug, Clone)]
+pub struct SiteDetail {
+    /// Of the request.
+    pub generation: Generation,
+    /// Which site.
+    pub site: SiteId,
+    /// Distribution on a linear axis (256 intervals over its whole range).
+    pub linear: HistogramView,
+    /// Distribution of magnitudes on a logarithmic axis (256 intervals), signs together.
+    pub logarithmic: HistogramView,
+    /// Distribution after the plan's quantizer, same edges as `linear`; none if the site stays float.
+    pub dequantized: Option<HistogramView>,
+    /// The grid of the plan's quantizer (of channel 0 when per channel; at most 512 levels), ascending.
+    pub levels: Vec<f32>,
+    /// Where the plan's quantizer clips.
+    pub clip: Option<(f32, f32)>,
+    /// Range of each channel: (min, max).
+    pub channels: Vec<(f32, f32)>,
+    /// Per channel a coarse histogram over the whole range for the heat map: `heat_rows x heat_columns`,
+    /// shares of the channel's values; channels are grouped when there are more than `heat_rows`.
+    pub heat: Vec<f32>,
+    /// Rows of `heat`.
+    pub heat_rows: usize,
+    /// Columns of `heat`.
+    pub heat_columns: usize,
+    /// What the site can be given, each with the predicted SQNR at every bit width offered.
+    pub choices: Vec<ChoiceView>,
+    /// Time it took to fit and score all choices at all bits.
+    pub milliseconds: f64,
+}
+
+/// One quantizer that fits the site.
+#[derive(Debug, Clone)]
+pub struct ChoiceView {
+    /// What would be written into the plan.
+    pub scheme: Scheme,
+    /// For the list, e.g. `uniform percentile`.
+    pub label: String,
+    /// Predicted SQNR in dB for each width.
+    pub sqnr_db: Vec<(Bits, f64)>,
+}

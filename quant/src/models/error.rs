@@ -80,6 +80,9 @@ pub enum ModelError {
         /// What is wrong and what was expected.
         message: String,
     },
+    /// A file beside the weights cannot be used.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
     /// Shapes that do not go together.
     #[error("{node}: {message}; the sizes in config.json do not fit together")]
     Graph {

@@ -1,1 +1,3 @@
 //! The engine of bitloupe.
+
+pub mod exec;

@@ -1,6 +1,7 @@
 //! One node with the fused kernels.
 
 use super::buffers::Buffers;
+use super::kernels::elementwise::BinaryOp;
 use super::kernels::conv::{self, ConvWeight, Geometry};
 use super::kernels::gemm::{self, AQuant, PackedWeight};
 use super::kernels::matmul::{BatchedMatMul, batched_matmul};
@@ -99,13 +100,13 @@ pub(super) fn node(
         Op::MatMul { transpose_rhs, alpha } => {
             product(engine, index, (&x[0], &x[1]), (*transpose_rhs, *alpha), quantization, buffers, &mut out)?;
         }
-        _ => plain(graph, node, x, &mut out)?,
+        _ => plain(graph, node, x, buffers, &mut out)?,
     }
     Ok(Value::new(shape, out))
 }
 
 /// Operations without sites.
-fn plain(graph: &Graph, node: &Node, x: &[Value], out: &mut [f32]) -> Result<(), ExecError> {
+fn plain(graph: &Graph, node: &Node, x: &[Value], buffers: &mut Buffers, out: &mut [f32]) -> Result<(), ExecError> {
     let a = x[0].as_slice();
     let from = x[0].shape();
     let last = from.last().copied().unwrap_or(1);
@@ -132,20 +133,39 @@ fn plain(graph: &Graph, node: &Node, x: &[Value], out: &mut [f32]) -> Result<(),
             out.copy_from_slice(a);
             softmax::softmax_rows(out, a.len() / last.max(1), last);
         }
-        Op::Add => elementwise::add(a, from, x[1].as_slice(), x[1].shape(), out),
-        Op::Mul => elementwise::mul(a, from, x[1].as_slice(), x[1].shape(), out),
+        Op::Add => elementwise::broadcast(BinaryOp::Add, a, from, x[1].as_slice(), x[1].shape(), out),
+        Op::Mul => elementwise::broadcast(BinaryOp::Mul, a, from, x[1].as_slice(), x[1].shape(), out),
         Op::Affine { mul, add } => {
             for (y, x) in out.iter_mut().zip(a) {
                 *y = x.mul_add(*mul, *add);
             }
         }
         Op::Permute(axes) => layout::permute(a, from, axes, out),
-        Op::Roll(shifts) => layout::roll(a, from, shifts, out),
-        Op::Pad(ends) => layout::pad_end(a, from, ends, out),
+        Op::Roll(shifts) => match shifts.as_slice() {
+            [] => out.copy_from_slice(a),
+            [(axis, by)] => layout::roll(a, from, *axis, *by, out),
+            [first, rest @ ..] => {
+                let mut other = buffers.take(a.len());
+                layout::roll(a, from, first.0, first.1, out);
+                for (axis, by) in rest {
+                    other.copy_from_slice(out);
+                    layout::roll(&other, from, *axis, *by, out);
+                }
+                buffers.give(other);
+            }
+        },
+        Op::Pad(ends) => {
+            let mut pads = vec![(0, 0); from.len()];
+            for &(axis, n) in ends {
+                pads[axis].1 += n;
+            }
+            layout::pad_zero(a, from, &pads, out);
+        }
         Op::Narrow { axis, start, len } => layout::narrow(a, from, *axis, *start, *len, out),
         Op::Concat { axis } => {
-            let parts: Vec<(&[f32], &[usize])> = x.iter().map(|v| (v.as_slice(), v.shape())).collect();
-            layout::concat(&parts, *axis, out);
+            let row = |v: &Value| v.shape()[*axis..].iter().product::<usize>();
+            let parts: Vec<(&[f32], usize)> = x.iter().map(|v| (v.as_slice(), row(v))).collect();
+            layout::concat(&parts, from[..*axis].iter().product(), out);
         }
         Op::Embedding { table } => {
             let table = graph.param(*table);

@@ -1,0 +1,44 @@
+//! Sums in a fixed order: sixteen f32 lanes per block, blocks added in f64.
+
+/// Lanes of every reduction, on every CPU.
+pub(crate) const LANES: usize = 16;
+
+/// Values per block: each lane adds at most 64 of them in f32.
+const BLOCK: usize = 64 * LANES;
+
+/// Combines sixteen lanes pairwise, always in the same order.
+#[inline(always)]
+pub(crate) fn combine(lanes: [f32; LANES]) -> f32 {
+    let a: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let b: [f32; 4] = std::array::from_fn(|i| a[i] + a[i + 4]);
+    (b[0] + b[2]) + (b[1] + b[3])
+}
+
+/// `Σ term(x)`; `term` is applied to values only, never to padding.
+#[inline(always)]
+pub(crate) fn sum_by(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
+    let mut total = 0.0_f64;
+    for block in x.chunks(BLOCK) {
+        let mut lanes = [0.0_f32; LANES];
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for values in whole {
+            for (lane, &value) in lanes.iter_mut().zip(values) {
+                *lane += term(value);
+            }
+        }
+        for (lane, &value) in lanes.iter_mut().zip(rest) {
+            *lane += term(value);
+        }
+        total += f64::from(combine(lanes));
+    }
+    total
+}
+
+/// Mean and biased variance in two passes.
+#[inline(always)]
+pub(crate) fn mean_variance(x: &[f32]) -> (f32, f64) {
+    let count = x.len() as f64;
+    let mean = (sum_by(x, |v| v) / count) as f32;
+    let variance = sum_by(x, |v| (v - mean) * (v - mean)) / count;
+    (mean, variance)
+}

@@ -1,0 +1,3 @@
+//! What the interfaces talk to.
+
+pub mod messages;

@@ -14,6 +14,6 @@ pub mod graph;
 pub mod models;
 pub mod plan;
 pub mod quantizer;
-pub mod session;
+
 pub mod stats;
 pub mod terms;

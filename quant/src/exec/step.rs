@@ -180,8 +180,8 @@ fn plain(graph: &Graph, node: &Node, x: &[Value], buffers: &mut Buffers, out: &m
             }
         }
         Op::Resize { align_corners } => {
-            let to = (node.shape[2], node.shape[3]);
-            resize::bilinear(a, from[1], (from[2], from[3]), to, *align_corners, out);
+            let to = [node.shape[2], node.shape[3]];
+            resize::bilinear(a, from[1], [from[2], from[3]], to, *align_corners, out);
         }
         Op::Input | Op::Constant(_) | Op::Reshape | Op::Linear { .. } | Op::Conv { .. } | Op::MatMul { .. } => {}
     }

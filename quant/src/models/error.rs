@@ -21,7 +21,7 @@ pub enum ModelError {
         message: String,
     },
     /// A tensor that the architecture needs is not there.
-    #[error("{file}: tensor `{tensor}` is missing{}; is this the checkpoint that belongs to config.json?", nearest(.nearest))]
+    #[error("{file}: tensor `{tensor}` is missing{}; is this the checkpoint that belongs to config.json?", hint(.nearest))]
     MissingTensor {
         /// The file.
         file: String,
@@ -93,7 +93,7 @@ pub enum ModelError {
     },
 }
 
-fn nearest(names: &[String]) -> String {
+fn hint(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(" (nearest: {})", names.join(", ")) }
 }
 

@@ -62,7 +62,7 @@ pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, Mode
     let (name, label, files, mut found): (String, Option<String>, Arc<dyn Files>, Weights) = match source {
         ModelFiles::Path(path) => {
             let (folder, file) = split(path);
-            let files = Arc::new(DirFiles::open(&folder)?.following_links());
+            let files = Arc::new(DirFiles::open(&folder)?);
             let weights = match weights {
                 Some(weights) => weights,
                 None => Weights::open(&file)?,

@@ -103,7 +103,7 @@ impl Weights {
     /// A tensor as f32.
     pub fn get(&self, name: &str) -> Result<Tensor, ModelError> {
         let Some(info) = self.metadata.info(name) else {
-            let nearest = crate::plan::nearest_names(name, self.names(), 3);
+            let nearest = crate::plan::nearest(name, self.names(), 3);
             return Err(ModelError::MissingTensor { file: self.file.clone(), tensor: name.to_owned(), nearest });
         };
         let shape = info.shape.clone();

@@ -83,7 +83,7 @@ fn add_positions(
     if (shape[2], shape[3]) == (h, w) {
         fitted.copy_from_slice(&table);
     } else {
-        resize::bilinear(&table, c, (shape[2], shape[3]), (h, w), false, &mut fitted);
+        resize::bilinear(&table, c, [shape[2], shape[3]], [h, w], false, &mut fitted);
     }
     let tokens = (0..h * w).flat_map(|i| fitted[i..].iter().step_by(h * w).copied()).collect();
     let positions = g.constant(&format!("{name}.tokens"), &[1, h * w, c], tokens)?;

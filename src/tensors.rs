@@ -55,6 +55,6 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
         .collect::<Result<_>>()?;
     let file = safetensors::serialize(views, None)?;
-    bitloupe_quant::export::write_atomically(path, &file)
+    bitloupe_quant::export::write_atomic(path, |out| std::io::Write::write_all(out, &file))
         .wrap_err_with(|| format!("{}: cannot be written", path.display()))
 }

@@ -10,10 +10,11 @@
 pub mod data;
 pub mod eval;
 pub mod exec;
+pub mod export;
 pub mod graph;
 pub mod models;
 pub mod plan;
 pub mod quantizer;
-
+pub mod session;
 pub mod stats;
 pub mod terms;

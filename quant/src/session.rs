@@ -84,8 +84,7 @@ pub struct Session {
 impl Session {
     /// Opens model and samples. Sample sets that are not there are no error until they are needed.
     pub fn open(options: &Options) -> Result<Self, SessionError> {
-        let weights = options.exported_weights.as_deref().map(crate::export::read_weights).transpose()?;
-        let weights = weights.map(Weights::from_export).transpose()?;
+        let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
         let model = models::open(&options.model, weights)?;
         let set = |path: &Option<PathBuf>, own: &str| match path {
             Some(path) => SampleSet::open(path).map(Some),

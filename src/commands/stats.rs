@@ -84,14 +84,12 @@ fn model(args: &Stats, source: Option<&Path>) -> Result<Vec<Row>> {
 
 fn json_row(row: &Row) -> Value {
     let d = diagnose(&row.sketch, row.role);
-    let evidence: serde_json::Map<String, Value> =
-        d.evidence.named().into_iter().map(|(k, v)| (k, Value::String(v))).collect();
     let s = &row.sketch;
     json!({
         "site": row.site,
         "role": row.role.to_string(),
         "class": d.class.to_string(),
-        "evidence": evidence,
+        "evidence": d.evidence,
         "sentence": d.sentence,
         "min": s.min(),
         "max": s.max(),

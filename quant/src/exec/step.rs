@@ -65,9 +65,11 @@ fn geometry(graph: &Graph, node: &Node) -> Geometry {
 
 /// Fake-quantizes a tensor in place.
 pub(super) fn fake_quantize(x: &mut [f32], layout: Layout, params: &Params, site: &SiteId) -> Result<(), ExecError> {
-    quantizer::quantizer(params.scheme.family)
-        .fake_quantize(x, layout, params)
-        .map_err(|e| ExecError::Quantizer { site: site.to_string(), message: e.to_string() })
+    params
+        .check(layout)
+        .map_err(|e| ExecError::Quantizer { site: site.to_string(), message: e.to_string() })?;
+    quantizer::quantizer(params.scheme.family).fake_quantize(x, layout, params);
+    Ok(())
 }
 
 /// Computes the value of node `index` from its operands.

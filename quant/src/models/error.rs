@@ -83,6 +83,9 @@ pub enum ModelError {
     /// A file beside the weights cannot be used.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// An export of quantized weights cannot be used.
+    #[error(transparent)]
+    Export(#[from] crate::export::weights::WeightsError),
     /// Shapes that do not go together.
     #[error("{node}: {message}; the sizes in config.json do not fit together")]
     Graph {

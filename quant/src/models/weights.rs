@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
 use super::{ModelError, mapping};
+use crate::export::weights::WeightFile;
 
 /// A tensor as f32, row-major.
 #[derive(Debug, Clone)]
@@ -58,6 +59,32 @@ impl Weights {
             Ok(map) => Self::new(file, Bytes::Mapped(map)),
             Err(source) => Err(ModelError::Read { file, source }),
         }
+    }
+
+    /// Tensors of a `bitloupe-weights/1` export, dequantized to the values that the quantized model computes with.
+    pub fn from_export(path: &Path) -> Result<Self, ModelError> {
+        let file = path.display().to_string();
+        let map = mapping::map(path).map_err(|source| ModelError::Read { file: file.clone(), source })?;
+        let exported = WeightFile::open(&file, &map)?;
+        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = exported
+            .names()
+            .into_iter()
+            .map(|name| {
+                let (shape, values) = exported.read(&name)?;
+                Ok((name, shape, values.iter().flat_map(|x| x.to_le_bytes()).collect()))
+            })
+            .collect::<Result<_, ModelError>>()?;
+        let failed = |e: safetensors::SafeTensorError| ModelError::Safetensors {
+            file: file.clone(),
+            message: e.to_string(),
+        };
+        let views = tensors
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed)?;
+        let bytes = safetensors::serialize(views, None).map_err(failed)?;
+        Self::new(file.clone(), Bytes::Owned(bytes))
     }
 
     /// Tensors embedded in the program.

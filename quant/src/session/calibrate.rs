@@ -167,7 +167,12 @@ impl Session {
     pub fn read_stats(&self, path: &Path) -> Result<SiteStats, SessionError> {
         let mut file = StatsFile::read(path)?;
         if file.model_fingerprint != self.model.fingerprint {
-            return Err(StatsError::OtherModel { path: path.display().to_string() }.into());
+            return Err(StatsError::Fingerprint {
+                what: "model",
+                expected: self.model.fingerprint.clone(),
+                found: file.model_fingerprint,
+            }
+            .into());
         }
         let sites = self.model.graph.sites();
         let sketches = sites

@@ -7,7 +7,7 @@ use super::messages::{ChoiceView, Generation, HistogramView, SiteDetail, SiteSum
 use super::{Session, SessionError, presets};
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::{Distribution, Params, Scheme, predict, quantizer};
-use crate::stats::{Histogram, Sketch, diagnose};
+use crate::stats::{Evidence, Histogram, Sketch, diagnose};
 use crate::terms::{Bits, Layout, SiteId, Slot};
 
 /// Intervals of the drawn histograms.
@@ -90,7 +90,7 @@ impl Session {
                 .iter()
                 .filter_map(|&bits| {
                     let params = quantizer(scheme.family).fit(&data, scheme, bits).ok()?;
-                    Some((bits, predict(sketch, &params).ok()?.sqnr_db))
+                    Some((bits, predict(sketch, &params).sqnr_db))
                 })
                 .collect();
             ChoiceView { label: scheme.to_string(), scheme: scheme.clone(), sqnr_db }
@@ -107,7 +107,7 @@ fn summary(site: &SiteId, role: crate::terms::Role, sketch: &Sketch) -> SiteSumm
         role,
         class: diagnosis.class,
         sentence: diagnosis.sentence.clone(),
-        evidence: diagnosis.evidence.named(),
+        evidence: named(&diagnosis.evidence),
         min: sketch.min(),
         max: sketch.max(),
         mean: sketch.mean(),
@@ -117,6 +117,38 @@ fn summary(site: &SiteId, role: crate::terms::Role, sketch: &Sketch) -> SiteSumm
         nan: sketch.nan(),
         inf: sketch.infinite(),
     }
+}
+
+/// The figures behind a class, for people.
+pub fn named(e: &Evidence) -> Vec<(String, String)> {
+    let join = |values: &[f64]| values.iter().map(|v| format!("{v:.3}")).collect::<Vec<_>>().join(", ");
+    let mut all = vec![
+        ("kurtosis".to_owned(), format!("{:.2}", e.kurtosis)),
+        ("skewness".to_owned(), format!("{:.2}", e.skewness)),
+        ("min, p1, median, p99, max".to_owned(), join(&e.quantiles)),
+        ("max over p99.9".to_owned(), format!("{:.2}", e.max_over_p999)),
+        ("tail spread".to_owned(), format!("{:.2}", e.tail_spread)),
+    ];
+    if e.tail_slope != 0.0 {
+        all.push(("tail slope".to_owned(), format!("{:.2}", e.tail_slope)));
+    }
+    if e.zeros > 0.0 {
+        all.push(("zeros".to_owned(), format!("{:.1} %", e.zeros * 100.0)));
+    }
+    if e.peaks.at.len() > 1 {
+        all.push(("peaks".to_owned(), join(&e.peaks.at)));
+        all.push(("valley".to_owned(), format!("{:.2}", e.peaks.valley)));
+    }
+    if e.channels > 1 {
+        all.push(("channel ratio".to_owned(), format!("{:.2}", e.channel_ratio)));
+    }
+    if !e.outlier_channels.is_empty() {
+        let numbers: Vec<String> = e.outlier_channels.iter().take(8).map(|c| c.channel.to_string()).collect();
+        let more = e.outlier_channels.len().saturating_sub(8);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        all.push(("outlier channels".to_owned(), format!("{}{more}", numbers.join(", "))));
+    }
+    all
 }
 
 fn view(h: &Histogram) -> HistogramView {
@@ -153,9 +185,7 @@ fn dequantized(h: &Histogram, params: &Params) -> HistogramView {
     first.scale.truncate(1);
     first.zero_point.truncate(1);
     let layout = Layout::tensor(middles.len());
-    if quantizer(params.scheme.family).fake_quantize(&mut middles, layout, &first).is_err() {
-        return out;
-    }
+    quantizer(params.scheme.family).fake_quantize(&mut middles, layout, &first);
     out.counts.iter_mut().for_each(|c| *c = 0.0);
     for (value, count) in middles.iter().zip(&h.counts) {
         let at = h.bin(f64::from(*value)).unwrap_or(if f64::from(*value) < h.lo { 0 } else { h.counts.len() - 1 });

@@ -107,9 +107,10 @@ impl Session {
         };
         let param = self.model.graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
         let mut values = param.data.as_ref().clone();
-        quantizer(params.scheme.family)
-            .fake_quantize(&mut values, site.layout, params)
+        params
+            .check(site.layout)
             .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+        quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
         let rows = site.layout.channels;
         let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
         let coded = match params.scheme.family {

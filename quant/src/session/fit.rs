@@ -57,7 +57,7 @@ impl Session {
         };
         let failed = |source: QuantizerError| SessionError::Fit { site: site.id.to_string(), source };
         let params = quantizer(scheme.family).fit(&data, scheme, bits).map_err(failed)?;
-        let prediction = predict(&sketch, &params).map_err(failed)?;
+        let prediction = predict(&sketch, &params);
         let fit = Arc::new(Fit { params: Arc::new(params), prediction });
         lock(&self.fits).insert(key, Arc::clone(&fit));
         Ok(fit)
@@ -75,7 +75,7 @@ impl Session {
                         site: site.id.to_string(),
                         source,
                     })?;
-                    let known = self.sketch(index).and_then(|s| predict(&s, params).ok());
+                    let known = self.sketch(index).map(|s| predict(&s, params));
                     Some((Arc::new(params.clone()), known.map(|p| p.sqnr_db)))
                 }
                 Some(SitePlan::Quantized { scheme, bits, params: None }) => {

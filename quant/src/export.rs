@@ -1,0 +1,10 @@
+//! Files for other tools.
+
+mod atomic;
+mod error;
+pub mod packing;
+pub mod report;
+pub mod weights;
+
+pub use atomic::{replace_atomic, write_atomic};
+pub use error::ExportError;

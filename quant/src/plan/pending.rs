@@ -1,0 +1,2 @@
+//! The quantizer's types.
+pub use crate::quantizer::{Params, Scheme};

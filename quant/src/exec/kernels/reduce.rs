@@ -14,6 +14,15 @@ pub(crate) fn combine(lanes: [f32; LANES]) -> f32 {
     (b[0] + b[2]) + (b[1] + b[3])
 }
 
+/// The largest lane; NaN only where every comparison ignored it.
+#[inline(always)]
+pub(crate) fn largest(lanes: [f32; LANES]) -> f32 {
+    let max = |a: f32, b: f32| if a > b { a } else { b };
+    let a: [f32; 8] = std::array::from_fn(|i| max(lanes[i], lanes[i + 8]));
+    let b: [f32; 4] = std::array::from_fn(|i| max(a[i], a[i + 4]));
+    max(max(b[0], b[2]), max(b[1], b[3]))
+}
+
 /// `Σ term(x)`; `term` is applied to values only, never to padding.
 #[inline(always)]
 pub(crate) fn sum_by(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
@@ -37,8 +46,8 @@ pub(crate) fn sum_by(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
 /// Mean and biased variance in two passes.
 #[inline(always)]
 pub(crate) fn mean_variance(x: &[f32]) -> (f32, f64) {
-    let count = x.len() as f64;
-    let mean = (sum_by(x, |v| v) / count) as f32;
-    let variance = sum_by(x, |v| (v - mean) * (v - mean)) / count;
+    let share = 1.0 / x.len() as f64;
+    let mean = (sum_by(x, |v| v) * share) as f32;
+    let variance = sum_by(x, |v| (v - mean) * (v - mean)) * share;
     (mean, variance)
 }

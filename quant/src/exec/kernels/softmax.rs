@@ -1,7 +1,7 @@
 //! Softmax over rows, with scale and additive terms (position biases, masks) fused.
 
 use super::dispatch::multiversion;
-use super::reduce::{LANES, combine};
+use super::reduce::{self, LANES, combine};
 use super::{math, parallel};
 
 /// A term added to the logits before softmax, broadcast over leading dimensions.
@@ -83,10 +83,7 @@ multiversion! {
             for (m, &v) in largest.iter_mut().zip(&tail) {
                 *m = if v > *m { v } else { *m };
             }
-            let mut top = f32::NEG_INFINITY;
-            for m in largest {
-                top = if m > top { m } else { top };
-            }
+            let top = reduce::largest(largest);
             let mut sums = [0.0; LANES];
             for values in &mut *whole {
                 for (sum, v) in sums.iter_mut().zip(values) {

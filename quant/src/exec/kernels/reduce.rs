@@ -6,6 +6,19 @@ pub(crate) const LANES: usize = 16;
 /// Values per block: each lane adds at most 64 of them in f32.
 const BLOCK: usize = 64 * LANES;
 
+/// Copies fewer than sixteen values in pieces of fixed length: a call of `memcpy` costs more than a short row.
+#[inline(always)]
+pub(crate) fn copy_short(mut src: &[f32], mut dst: &mut [f32]) {
+    debug_assert!(src.len() < LANES && src.len() <= dst.len());
+    for size in [8, 4, 2, 1] {
+        if src.len() >= size {
+            let (now, later) = dst.split_at_mut(size);
+            now.copy_from_slice(&src[..size]);
+            (src, dst) = (&src[size..], later);
+        }
+    }
+}
+
 /// Combines sixteen lanes pairwise, always in the same order.
 #[inline(always)]
 pub(crate) fn combine(lanes: [f32; LANES]) -> f32 {
@@ -35,8 +48,13 @@ pub(crate) fn sum_by(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
                 *lane += term(value);
             }
         }
-        for (lane, &value) in lanes.iter_mut().zip(rest) {
-            *lane += term(value);
+        if !rest.is_empty() {
+            // A loop of fixed length over a padded copy keeps the lanes in registers.
+            let mut tail = [0.0_f32; LANES];
+            copy_short(rest, &mut tail);
+            for (i, lane) in lanes.iter_mut().enumerate() {
+                *lane += if i < rest.len() { term(tail[i]) } else { 0.0 };
+            }
         }
         total += f64::from(combine(lanes));
     }

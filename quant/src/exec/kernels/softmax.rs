@@ -99,11 +99,16 @@ multiversion! {
                     *v = math::exp(*v - top);
                     *sum += *v;
                 }
-                copy_short(&tail[..rest.len()], rest);
             }
             let inverse = 1.0 / combine(sums);
-            for v in row {
+            for v in whole.as_flattened_mut() {
                 *v *= inverse;
+            }
+            if !rest.is_empty() {
+                for v in &mut tail {
+                    *v *= inverse;
+                }
+                copy_short(&tail[..rest.len()], rest);
             }
         }
     }

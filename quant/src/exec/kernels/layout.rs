@@ -99,11 +99,14 @@ fn transpose(x: &[f32], rows: usize, cols: usize, stride: usize, out: &mut [f32]
 
 /// `out[r · out_stride + c] = x[c · stride + r]`, in blocks that stay in the first cache.
 fn transpose_into(x: &[f32], rows: usize, cols: usize, stride: usize, out: &mut [f32], out_stride: usize) {
-    const BLOCK: usize = 16;
-    for row in (0..rows).step_by(BLOCK) {
-        let height = BLOCK.min(rows - row);
-        for col in (0..cols).step_by(BLOCK) {
-            let width = BLOCK.min(cols - col);
+    // Eight lines of the input at a time: more would compete for the same cache sets when they lie a multiple of
+    // 4 KiB apart.
+    const HEIGHT: usize = 16;
+    const WIDTH: usize = 8;
+    for row in (0..rows).step_by(HEIGHT) {
+        let height = HEIGHT.min(rows - row);
+        for col in (0..cols).step_by(WIDTH) {
+            let width = WIDTH.min(cols - col);
             for r in row..row + height {
                 let line = &mut out[r * out_stride + col..][..width];
                 for (o, source) in line.iter_mut().zip(x[col * stride + r..].iter().step_by(stride)) {

@@ -80,9 +80,14 @@ fn separable<const N: usize>(
                     }
                 }
                 for (line, tap) in plane.chunks_exact_mut(w2).zip(rows) {
-                    scale_row(&wide[tap.at[0] * w2..][..w2], tap.weight[0], line);
-                    for n in 1..N {
-                        add_row(&wide[tap.at[n] * w2..][..w2], tap.weight[n], line);
+                    for n in (0..N).step_by(2) {
+                        let pair = [0, 1].map(|i| &wide[tap.at[n + i] * w2..][..w2]);
+                        let weights = [tap.weight[n], tap.weight[n + 1]];
+                        if n == 0 {
+                            combine_rows(pair, weights, line);
+                        } else {
+                            add_rows(pair, weights, line);
+                        }
                     }
                 }
             }
@@ -91,15 +96,15 @@ fn separable<const N: usize>(
 }
 
 multiversion! {
-    fn scale_row(row: &[f32], weight: f32, out: &mut [f32]) {
-        for (o, &v) in out.iter_mut().zip(row) {
-            *o = v * weight;
+    fn combine_rows(rows: [&[f32]; 2], weight: [f32; 2], out: &mut [f32]) {
+        for ((o, &a), &b) in out.iter_mut().zip(rows[0]).zip(rows[1]) {
+            *o = b.mul_add(weight[1], a * weight[0]);
         }
     }
 
-    fn add_row(row: &[f32], weight: f32, out: &mut [f32]) {
-        for (o, &v) in out.iter_mut().zip(row) {
-            *o = v.mul_add(weight, *o);
+    fn add_rows(rows: [&[f32]; 2], weight: [f32; 2], out: &mut [f32]) {
+        for ((o, &a), &b) in out.iter_mut().zip(rows[0]).zip(rows[1]) {
+            *o = b.mul_add(weight[1], a.mul_add(weight[0], *o));
         }
     }
 }

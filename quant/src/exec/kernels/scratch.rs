@@ -9,6 +9,9 @@ thread_local! {
 /// Buffers kept per thread; more than a kernel nests.
 const KEPT: usize = 4;
 
+/// Values of the largest buffer that is kept (32 MiB).
+const LARGEST_KEPT: usize = 8 << 20;
+
 /// Lends a buffer of `len` values with unspecified content to `work`.
 ///
 /// The buffer is taken out of the pool while in use: a thread that steals another task inside `work` simply takes
@@ -20,7 +23,7 @@ pub(crate) fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) ->
     }
     let result = work(&mut buffer[..len]);
     POOL.with_borrow_mut(|pool| {
-        if pool.len() < KEPT {
+        if pool.len() < KEPT && buffer.len() <= LARGEST_KEPT {
             pool.push(buffer);
         }
     });

@@ -1,7 +1,7 @@
 //! Softmax over rows, with scale and additive terms (position biases, masks) fused.
 
 use super::dispatch::multiversion;
-use super::reduce::{LANES, combine};
+use super::reduce::{self, LANES, combine, copy_short};
 use super::{math, parallel};
 
 /// A term added to the logits before softmax, broadcast over leading dimensions.
@@ -79,14 +79,13 @@ multiversion! {
                 }
             }
             let mut tail = [f32::NEG_INFINITY; LANES];
-            tail[..rest.len()].copy_from_slice(rest);
-            for (m, &v) in largest.iter_mut().zip(&tail) {
-                *m = if v > *m { v } else { *m };
+            if !rest.is_empty() {
+                copy_short(rest, &mut tail);
+                for (m, &v) in largest.iter_mut().zip(&tail) {
+                    *m = if v > *m { v } else { *m };
+                }
             }
-            let mut top = f32::NEG_INFINITY;
-            for m in largest {
-                top = if m > top { m } else { top };
-            }
+            let top = reduce::largest(largest);
             let mut sums = [0.0; LANES];
             for values in &mut *whole {
                 for (sum, v) in sums.iter_mut().zip(values) {
@@ -100,11 +99,16 @@ multiversion! {
                     *v = math::exp(*v - top);
                     *sum += *v;
                 }
-                rest.copy_from_slice(&tail[..rest.len()]);
             }
             let inverse = 1.0 / combine(sums);
-            for v in row {
+            for v in whole.as_flattened_mut() {
                 *v *= inverse;
+            }
+            if !rest.is_empty() {
+                for v in &mut tail {
+                    *v *= inverse;
+                }
+                copy_short(&tail[..rest.len()], rest);
             }
         }
     }

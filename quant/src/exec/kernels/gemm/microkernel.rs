@@ -191,7 +191,8 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const STEP: usize>(t
                 *v = V::load(b.add(j * V::LANES));
             }
             for (i, row) in acc.iter_mut().enumerate() {
-                let value = V::splat(*a.add(i * row_stride));
+                // Wrapping: an overflow check here would cost more than the arithmetic.
+                let value = V::splat(*a.add(i.wrapping_mul(row_stride)));
                 for (v, &column) in row.iter_mut().zip(&columns) {
                     *v = value.mul_add(column, *v);
                 }

@@ -39,10 +39,11 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     let fitted = open::fit(&session, &plan)?;
     let mut report = open::progress("evaluating");
     let result = session.evaluate(&fitted, &Cancel::default(), |done, total, _| report(done, total))?;
-    let budget = session.budget(match &args.plan {
-        Some(path) if args.exported.is_some() => &Plan::read(path)?,
-        _ => &fitted.plan,
-    }.to_owned());
+    // With exported weights the plan that runs has float weights; the bits are those of the plan that was said.
+    let budget = match &args.plan {
+        Some(path) if args.exported.is_some() => session.budget(&Plan::read(path)?),
+        _ => session.budget(&fitted.plan),
+    };
     let model = session.model();
     if args.json {
         print_json(&json!({

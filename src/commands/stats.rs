@@ -42,9 +42,12 @@ pub fn run(args: &Stats) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Statistics files say so in their metadata; anything else is taken for a model.
+/// Statistics files say so in their header; anything else is taken for a model.
 fn is_stats(path: &Path) -> bool {
-    path.is_file() && !path.with_file_name("config.json").exists() || StatsFile::is_stats(path)
+    // The header's length in 8 bytes, then JSON; the format stands within its first part.
+    let mut head = [0_u8; 256];
+    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut head));
+    read.is_ok_and(|n| String::from_utf8_lossy(&head[..n]).contains("bitloupe-stats/"))
 }
 
 fn tensor(path: &Path, name: &str, axis: Option<isize>) -> Result<Row> {

@@ -56,7 +56,7 @@ pub(in crate::quantizer) fn least_error(
                 loop {
                     let moved = ((best.0 + left).clamp(lo, 0.0), (best.1 + right).clamp(0.0, hi));
                     let new = score(&moved);
-                    if !(new < error) {
+                    if new.is_nan() || new >= error {
                         break;
                     }
                     (best, error) = (moved, new);

@@ -15,7 +15,7 @@ use super::error::QuantizerError;
 use super::params::Params;
 use super::quantile::Sorted;
 use super::scheme::{Family, Granularity, RangeSearch, Scheme};
-use super::search::{bucket_error, coarse, least};
+use super::search::{Squares, bucket_error, coarse, least};
 use super::{Quantizer, check_family};
 use crate::stats::{Ranks, Sketch};
 use crate::terms::{Bits, Layout};
@@ -104,7 +104,14 @@ impl Log {
             }
             RangeSearch::Mse { .. } => {
                 let buckets = coarse(ranks.buckets());
-                least(shares(sketch.max()), |scale| score(scale, &buckets))
+                let squares = Squares::new(&buckets);
+                least(shares(sketch.max()), |scale| {
+                    if exponent(&scheme.range) == 2.0 {
+                        squares.error(&self.powers(*scale, bits).cells())
+                    } else {
+                        score(scale, &buckets)
+                    }
+                })
             }
             _ => None,
         };

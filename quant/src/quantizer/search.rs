@@ -4,11 +4,13 @@ mod channels;
 mod divergence;
 mod error;
 mod model;
+mod squares;
 
 pub(super) use channels::of_channels;
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};
+pub(super) use squares::Squares;
 
 use super::cells::Cells;
 use super::grid::Grid;

@@ -84,7 +84,9 @@ impl Log {
         let best = match &scheme.range {
             RangeSearch::Percentile(levels) => {
                 let sorted = Sorted::new(values);
-                least(levels.iter().map(|&p| usable(sorted.quantile(p))), score)
+                // A percentile that is not positive is no scale; without any, the maximum is (as below).
+                let positive = levels.iter().map(|&p| sorted.quantile(p)).filter(|scale| *scale > 0.0);
+                least(positive.map(usable), score)
             }
             RangeSearch::Mse { .. } => least(shares(max), score),
             RangeSearch::MinMax | RangeSearch::Kl => None,
@@ -99,7 +101,9 @@ impl Log {
         };
         let best = match &scheme.range {
             RangeSearch::Percentile(levels) if !ranks.is_empty() => {
-                let candidates = levels.iter().map(|&p| usable(ranks.percentile(p) as f32));
+                let positive =
+                    levels.iter().map(|&p| ranks.percentile(p) as f32).filter(|scale| *scale > 0.0);
+                let candidates = positive.map(usable);
                 least(candidates, |scale| score(scale, ranks.buckets()))
             }
             RangeSearch::Mse { .. } => {

@@ -1,6 +1,7 @@
 //! Files for other tools.
 
 mod atomic;
+mod grid;
 pub mod packing;
 pub mod weights;
 

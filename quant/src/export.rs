@@ -2,6 +2,7 @@
 
 mod atomic;
 mod error;
+mod grid;
 pub mod packing;
 pub mod report;
 pub mod weights;

@@ -1,2 +1,0 @@
-//! The quantizer's types.
-pub use crate::quantizer::{Params, Scheme};

@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = train::Options {
         seed: text("seed", "1").parse()?,
         images: text("images", "200000").parse()?,
-        scenes: text("scenes", "30000").parse()?,
+        scenes: text("scenes", "20000").parse()?,
+        refresh: text("refresh", "50000").parse()?,
         batch: text("batch", "8").parse()?,
         replicas: text("replicas", "2").parse()?,
         small: text("small", "0.6").parse()?,

@@ -31,8 +31,10 @@ pub struct Options {
     pub seed: u64,
     /// Length of the run; the schedule is a function of the share done.
     pub images: u64,
-    /// Scenes in the pool.
+    /// Scenes in a pool.
     pub scenes: usize,
+    /// Images after which the pool is replaced.
+    pub refresh: u64,
     /// Pictures per replica and step.
     pub batch: usize,
     /// Replicas, one thread each.
@@ -49,14 +51,14 @@ pub struct Options {
     pub art: PathBuf,
 }
 
-/// Composes a pool on all threads.
-pub fn pool(art: &Art, seed: u64, count: usize, drawings: Drawings, threads: usize) -> Vec<Scene> {
+/// Composes scenes `first..first + count` of a pool on all threads.
+pub fn pool(art: &Art, seed: u64, first: u64, count: usize, drawings: Drawings, threads: usize) -> Vec<Scene> {
     let share = count.div_ceil(threads);
     std::thread::scope(|scope| {
         let parts: Vec<_> = (0..threads)
             .map(|t| {
                 let range = t * share..((t + 1) * share).min(count);
-                scope.spawn(move || range.map(|i| compose(art, seed, i as u64, drawings)).collect::<Vec<_>>())
+                scope.spawn(move || range.map(|i| compose(art, seed, first + i as u64, drawings)).collect::<Vec<_>>())
             })
             .collect();
         parts.into_iter().flat_map(|p| p.join().expect("a composing thread panicked")).collect()
@@ -120,10 +122,8 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&options.out)?;
     let art = Art::open(&options.art)?;
     let start = Instant::now();
-    let scenes = pool(&art, TRAIN_SEED, options.scenes, Drawings::Known, options.replicas);
-    let test = pool(&art, TEST_SEED, 300, Drawings::Known, options.replicas);
+    let test = pool(&art, TEST_SEED, 0, 300, Drawings::Known, options.replicas);
     let questions = evaluate::questions(&test, TEST_SEED);
-    println!("{} scenes in {:.0} s", scenes.len(), start.elapsed().as_secs_f32());
     let mut params = Params::default();
     let model = Model::new(&mut params, words::vocabulary().len(), options.seed);
     println!("{} parameters", params.data.len());
@@ -141,8 +141,19 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let (mut counted, mut clock) = (0u64, Instant::now());
     let mut next = (images / options.every + 1) * options.every;
     let mut norm_sum = 0.0;
+    let (mut scenes, mut drawn) = (Vec::new(), None);
     while images < options.images {
         let done = images as f32 / options.images as f32;
+        // A pool serves for a while and is then replaced by new scenes: too few would be learnt by heart.
+        let round = images / options.refresh;
+        if drawn != Some(round) {
+            drop(scenes);
+            let first = round * options.scenes as u64;
+            scenes = pool(&art, TRAIN_SEED, first, options.scenes, Drawings::Known, options.replicas);
+            drawn = Some(round);
+            println!("{} scenes of round {round}, {:.0} s", scenes.len(), start.elapsed().as_secs_f32());
+            clock = Instant::now();
+        }
         let small = done < options.small;
         let side = if small { 96 } else { SIDE };
         let aux = if done < 0.5 { 1.0 } else { 0.4 };
@@ -231,7 +242,7 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences() {
         let art = Art::open("../art".as_ref()).unwrap();
-        let scenes = pool(&art, 9, 4, Drawings::Known, 1);
+        let scenes = pool(&art, 9, 0, 4, Drawings::Known, 1);
         let mut params = Params::default();
         let model = Model::new(&mut params, words::vocabulary().len(), 3);
         let mut rng = Rng::new(5, 5);

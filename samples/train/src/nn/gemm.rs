@@ -77,7 +77,7 @@ fn portable(size: [usize; 3], a: Mat, b: Mat, c: &mut [f32], ldc: usize, accumul
 mod x86 {
     use super::{Mat, PACKED};
     use std::arch::x86_64::{
-        __m512, __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+        __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
         _mm512_set1_ps, _mm512_setzero_ps, _mm512_add_ps,
     };
 
@@ -111,75 +111,81 @@ mod x86 {
         }
     }
 
-    /// One block of `R` rows times `V` vectors of columns.
-    ///
-    /// # Safety
-    /// AVX-512F; `a` readable at `i * row + p * col`, `b` at `p * 16 V ..`, `c` writable under the mask.
-    #[target_feature(enable = "avx512f,fma")]
-    #[inline]
-    unsafe fn block<const R: usize, const V: usize>(
-        k: usize,
-        a: *const f32,
-        row: usize,
-        col: usize,
-        b: *const f32,
-        c: *mut f32,
-        ldc: usize,
-        last: __mmask16,
-        accumulate: bool,
-    ) {
-        // SAFETY: see above; the caller guarantees the extents.
-        unsafe {
-            let mut acc: [[__m512; V]; R] = [[_mm512_setzero_ps(); V]; R];
-            // Three rows per base pointer keep the addresses within the general registers.
-            let mut base = [a; 4];
-            let mut i = 0;
-            while i < R {
-                base[i / 3] = a.add(i / 3 * 3 * row);
-                i += 1;
-            }
-            let mut bp = b;
-            for _ in 0..k {
-                let mut bv = [_mm512_setzero_ps(); V];
-                let mut j = 0;
-                while j < V {
-                    bv[j] = _mm512_loadu_ps(bp.add(16 * j));
-                    j += 1;
-                }
-                let mut i = 0;
-                while i < R {
-                    let x = _mm512_set1_ps(*base[i / 3].add(i % 3 * row));
-                    let mut j = 0;
-                    while j < V {
-                        acc[i][j] = _mm512_fmadd_ps(x, bv[j], acc[i][j]);
-                        j += 1;
+    /// Defines a block of some rows times one or two vectors of columns. The rows are written out by the macro:
+    /// loops over them would leave the accumulators in memory.
+    macro_rules! block {
+        ($name:ident, $rows:literal, $vectors:literal, [$($i:literal)*], $columns:tt) => {
+            /// # Safety
+            /// AVX-512F; `a` readable at `i * row + p * col`, `b` one panel of `k` rows, `c` writable under the
+            /// mask, which applies to the last vector.
+            #[target_feature(enable = "avx512f,fma")]
+            unsafe fn $name(k: usize, a: *const f32, step: [usize; 2], b: *const f32, c: *mut f32, ldc: usize, last: __mmask16, accumulate: bool) {
+                let [row, col] = step;
+                let mut acc = [[_mm512_setzero_ps(); $vectors]; $rows];
+                // SAFETY: the caller guarantees the extents.
+                unsafe {
+                    // Three rows per base pointer keep the addresses within the general registers.
+                    let mut base = [a, a.wrapping_add(3 * row), a.wrapping_add(6 * row), a.wrapping_add(9 * row)];
+                    let two = 2 * row;
+                    let offset = [0, row, two];
+                    let mut panel = b;
+                    for _ in 0..k {
+                        let v = [_mm512_loadu_ps(panel), _mm512_loadu_ps(panel.wrapping_add(16 * ($vectors - 1)))];
+                        $(
+                            let x = _mm512_set1_ps(*base[$i / 3].wrapping_add(offset[$i % 3]));
+                            block!(@row acc, $i, x, v, $columns);
+                        )*
+                        base = [
+                            base[0].wrapping_add(col),
+                            base[1].wrapping_add(col),
+                            base[2].wrapping_add(col),
+                            base[3].wrapping_add(col),
+                        ];
+                        panel = panel.wrapping_add(16 * $vectors);
                     }
-                    i += 1;
+                    $( block!(@store acc, $i, c.wrapping_add($i * ldc), last, accumulate, $vectors, $columns); )*
                 }
-                let mut g = 0;
-                while g < 4 {
-                    base[g] = base[g].wrapping_add(col);
-                    g += 1;
-                }
-                bp = bp.add(16 * V);
             }
-            let mut i = 0;
-            while i < R {
-                let mut j = 0;
-                while j < V {
-                    let to = c.add(i * ldc + 16 * j);
-                    let mask = if j + 1 == V { last } else { 0xffff };
-                    let mut value = acc[i][j];
-                    if accumulate {
-                        value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, to));
-                    }
-                    _mm512_mask_storeu_ps(to, mask, value);
-                    j += 1;
+        };
+        (@row $acc:ident, $i:literal, $x:ident, $v:ident, [$($j:literal)*]) => {
+            $( $acc[$i][$j] = _mm512_fmadd_ps($x, $v[$j], $acc[$i][$j]); )*
+        };
+        (@store $acc:ident, $i:literal, $c:expr, $last:ident, $accumulate:ident, $vectors:literal, [$($j:literal)*]) => {
+            $(
+                let to = $c.wrapping_add(16 * $j);
+                let mask = if $j + 1 == $vectors { $last } else { 0xffff };
+                let mut value = $acc[$i][$j];
+                if $accumulate {
+                    value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, to));
                 }
-                i += 1;
-            }
-        }
+                _mm512_mask_storeu_ps(to, mask, value);
+            )*
+        };
     }
+    block!(narrow1, 1, 1, [0], [0]);
+    block!(wide1, 1, 2, [0], [0 1]);
+    block!(narrow2, 2, 1, [0 1], [0]);
+    block!(wide2, 2, 2, [0 1], [0 1]);
+    block!(narrow3, 3, 1, [0 1 2], [0]);
+    block!(wide3, 3, 2, [0 1 2], [0 1]);
+    block!(narrow4, 4, 1, [0 1 2 3], [0]);
+    block!(wide4, 4, 2, [0 1 2 3], [0 1]);
+    block!(narrow5, 5, 1, [0 1 2 3 4], [0]);
+    block!(wide5, 5, 2, [0 1 2 3 4], [0 1]);
+    block!(narrow6, 6, 1, [0 1 2 3 4 5], [0]);
+    block!(wide6, 6, 2, [0 1 2 3 4 5], [0 1]);
+    block!(narrow7, 7, 1, [0 1 2 3 4 5 6], [0]);
+    block!(wide7, 7, 2, [0 1 2 3 4 5 6], [0 1]);
+    block!(narrow8, 8, 1, [0 1 2 3 4 5 6 7], [0]);
+    block!(wide8, 8, 2, [0 1 2 3 4 5 6 7], [0 1]);
+    block!(narrow9, 9, 1, [0 1 2 3 4 5 6 7 8], [0]);
+    block!(wide9, 9, 2, [0 1 2 3 4 5 6 7 8], [0 1]);
+    block!(narrow10, 10, 1, [0 1 2 3 4 5 6 7 8 9], [0]);
+    block!(wide10, 10, 2, [0 1 2 3 4 5 6 7 8 9], [0 1]);
+    block!(narrow11, 11, 1, [0 1 2 3 4 5 6 7 8 9 10], [0]);
+    block!(wide11, 11, 2, [0 1 2 3 4 5 6 7 8 9 10], [0 1]);
+    block!(narrow12, 12, 1, [0 1 2 3 4 5 6 7 8 9 10 11], [0]);
+    block!(wide12, 12, 2, [0 1 2 3 4 5 6 7 8 9 10 11], [0 1]);
 
     /// # Safety
     /// AVX-512F and operands of the extents that [`super::gemm`] asserts.
@@ -205,14 +211,34 @@ mod x86 {
                             let wide = n - j > 16;
                             let used = (n - j).min(if wide { 32 } else { 16 });
                             let last = (0xffff_u32 >> (15 - (used - 1) % 16)) as __mmask16;
-                            macro_rules! rows {
-                                ($($r:literal)*) => { match (rows, wide) {
-                                    $(($r, true) => block::<$r, 2>(kc, ap, a.row, a.col, panel, cp, ldc, last, add),
-                                    ($r, false) => block::<$r, 1>(kc, ap, a.row, a.col, panel, cp, ldc, last, add),)*
-                                    _ => unreachable!(),
-                                } };
+                            let step = [a.row, a.col];
+                            match (rows, wide) {
+                                (1, true) => wide1(kc, ap, step, panel, cp, ldc, last, add),
+                                (1, false) => narrow1(kc, ap, step, panel, cp, ldc, last, add),
+                                (2, true) => wide2(kc, ap, step, panel, cp, ldc, last, add),
+                                (2, false) => narrow2(kc, ap, step, panel, cp, ldc, last, add),
+                                (3, true) => wide3(kc, ap, step, panel, cp, ldc, last, add),
+                                (3, false) => narrow3(kc, ap, step, panel, cp, ldc, last, add),
+                                (4, true) => wide4(kc, ap, step, panel, cp, ldc, last, add),
+                                (4, false) => narrow4(kc, ap, step, panel, cp, ldc, last, add),
+                                (5, true) => wide5(kc, ap, step, panel, cp, ldc, last, add),
+                                (5, false) => narrow5(kc, ap, step, panel, cp, ldc, last, add),
+                                (6, true) => wide6(kc, ap, step, panel, cp, ldc, last, add),
+                                (6, false) => narrow6(kc, ap, step, panel, cp, ldc, last, add),
+                                (7, true) => wide7(kc, ap, step, panel, cp, ldc, last, add),
+                                (7, false) => narrow7(kc, ap, step, panel, cp, ldc, last, add),
+                                (8, true) => wide8(kc, ap, step, panel, cp, ldc, last, add),
+                                (8, false) => narrow8(kc, ap, step, panel, cp, ldc, last, add),
+                                (9, true) => wide9(kc, ap, step, panel, cp, ldc, last, add),
+                                (9, false) => narrow9(kc, ap, step, panel, cp, ldc, last, add),
+                                (10, true) => wide10(kc, ap, step, panel, cp, ldc, last, add),
+                                (10, false) => narrow10(kc, ap, step, panel, cp, ldc, last, add),
+                                (11, true) => wide11(kc, ap, step, panel, cp, ldc, last, add),
+                                (11, false) => narrow11(kc, ap, step, panel, cp, ldc, last, add),
+                                (12, true) => wide12(kc, ap, step, panel, cp, ldc, last, add),
+                                (12, false) => narrow12(kc, ap, step, panel, cp, ldc, last, add),
+                                _ => unreachable!(),
                             }
-                            rows!(1 2 3 4 5 6 7 8 9 10 11 12);
                             panel = panel.add(kc * if wide { 32 } else { 16 });
                             j += if wide { 32 } else { 16 };
                         }

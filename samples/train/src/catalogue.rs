@@ -48,6 +48,7 @@ pub const CATEGORIES: [(&str, &str); 40] = [
 pub const STYLES: [&str; 3] = ["d3", "flat", "noto"];
 
 /// Longer side of a stored sprite in pixels.
+#[cfg(feature = "art")]
 pub const SPRITE: usize = 96;
 
 /// Photographs whose crops serve as backgrounds (all public domain or CC0).

@@ -1,5 +1,6 @@
 //! Draws emoji scenes, trains the miniature LAVT on them and writes the bundled data.
 
+mod args;
 #[cfg(feature = "art")]
 mod art;
 mod background;
@@ -17,6 +18,7 @@ mod sprites;
 mod train;
 mod words;
 
+use args::Args;
 use model::Model;
 use nn::params::Params;
 use scene::Drawings;
@@ -26,39 +28,53 @@ use std::path::{Path, PathBuf};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const USAGE: &str = "bitloupe-train COMMAND [--option value]...
+
+  train      train the model, or resume from the checkpoint in --out
+  evaluate   measure --model on --count held-out scenes
+  bundle     write the shipped folder --to with the weights of --model
+  parity     write inputs and outputs of two pictures to the file --to
+  sheet      draw a contact sheet of training scenes to the file --to
+  art        redraw --art from the published packages in --from (cargo feature `art`)
+
+Options and defaults of `train`: --seed 1, --images 260000, --scenes 20000 (per pool), --refresh 50000 (images per
+pool), --batch 8 (per replica), --replicas 2 (threads), --small 0.5 (share of the run at 96 pixels), --rate 6e-4,
+--every 10000 (images between evaluations), --out samples/train/run, --art samples/art";
+
+const OPTIONS: [&str; 15] = [
+    "seed", "images", "scenes", "refresh", "batch", "replicas", "small", "rate", "every", "out", "art", "model", "to",
+    "from", "count",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let text = |name: &str, default: &str| {
-        let at = args.iter().position(|a| a == &format!("--{name}"));
-        at.and_then(|i| args.get(i + 1)).cloned().unwrap_or_else(|| default.to_owned())
-    };
+    let args = Args::parse(std::env::args().skip(1).collect(), &OPTIONS)?;
     let options = train::Options {
-        seed: text("seed", "1").parse()?,
-        images: text("images", "200000").parse()?,
-        scenes: text("scenes", "20000").parse()?,
-        refresh: text("refresh", "50000").parse()?,
-        batch: text("batch", "8").parse()?,
-        replicas: text("replicas", "2").parse()?,
-        small: text("small", "0.6").parse()?,
-        rate: text("rate", "6e-4").parse()?,
-        every: text("every", "10000").parse()?,
-        out: PathBuf::from(text("out", "samples/train/run")),
-        art: PathBuf::from(text("art", "samples/art")),
+        seed: args.get("seed", 1)?,
+        images: args.get("images", 260_000)?,
+        scenes: args.get("scenes", 20_000)?,
+        refresh: args.get("refresh", 50_000)?,
+        batch: args.get("batch", 8)?,
+        replicas: args.get("replicas", 2)?,
+        small: args.get("small", 0.5)?,
+        rate: args.get("rate", 6e-4)?,
+        every: args.get("every", 10_000)?,
+        out: args.get("out", PathBuf::from("samples/train/run"))?,
+        art: args.get("art", PathBuf::from("samples/art"))?,
     };
-    let weights = PathBuf::from(text("model", &options.out.join("model.safetensors").to_string_lossy()));
-    let to = PathBuf::from(text("to", "samples/data/lavt-mini"));
-    match args.first().map(String::as_str) {
+    let weights = args.get("model", options.out.join("model.safetensors"))?;
+    let to = args.get("to", PathBuf::from("samples/data/lavt-mini"))?;
+    match args.command() {
         #[cfg(feature = "art")]
-        Some("art") => art::draw(text("from", ".").as_ref(), &options.art),
+        Some("art") => art::draw(&args.get("from", PathBuf::from("."))?, &options.art),
         Some("train") => train::run(&options),
-        Some("evaluate") => evaluate(&options, &weights, text("count", "1000").parse()?),
+        Some("evaluate") => evaluate(&options, &weights, args.get("count", 1000)?),
         Some("bundle") => bundle::write(&sprites::Art::open(&options.art)?, &weights, &to),
         Some("parity") => {
             let (params, model) = load(&weights)?;
             bundle::parity(&sprites::Art::open(&options.art)?, &model, &params, &to)
         }
         Some("sheet") => sheet(&options, &to),
-        _ => Err("usage: bitloupe-train train|evaluate|bundle|parity|sheet|art [--option value]...".into()),
+        _ => Err(USAGE.into()),
     }
 }
 

@@ -36,6 +36,13 @@ pub struct Spec {
     range: Range<usize>,
 }
 
+impl Spec {
+    /// Where the values lie in [`Params::data`].
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
 /// The parameters of a model.
 #[derive(Default)]
 pub struct Params {
@@ -122,4 +129,33 @@ pub fn truncated(rng: &mut Rng, n: usize, sd: f32) -> Vec<f32> {
         }
     };
     (0..n).map(|_| draw()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Published order and back, and one entry by hand for every layout.
+    #[test]
+    fn layouts_round_trip() {
+        let mut params = Params::default();
+        let values: Vec<f32> = (0..48).map(|i| i as f32).collect();
+        for layout in [Layout::Plain, Layout::Patch, Layout::Taps] {
+            params.add(format!("{layout:?}"), &[2, 3, 2, 4], layout, values.clone());
+        }
+        let table = params.add("table".into(), &[1, 12, 2, 2], Layout::Table, values.clone());
+        // [out 1, in 2, row 0, column 3]
+        let at = (3 + 2) * 2 * 4 + 3;
+        assert_eq!(params.published(0)[at], at as f32);
+        assert_eq!(params.published(1)[at], ((2 * 4 + 3) * 3 + 2) as f32);
+        assert_eq!(params.published(2)[at], ((3 * 3 + 2) * 2 + 1) as f32);
+        // [channel 5, row 1, column 0]
+        assert_eq!(params.published(table)[5 * 4 + 2], (2 * 12 + 5) as f32);
+        for id in 0..4 {
+            let published = params.published(id);
+            params.get_mut(id).fill(0.0);
+            params.set_published(id, &published);
+            assert_eq!(params.get(id), values);
+        }
+    }
 }

@@ -72,10 +72,15 @@ impl<'p> Tape<'p> {
         buffer
     }
 
-    /// Returns a buffer to the pool.
+    /// Returns a buffer to the pool. Buffers that did not come from it, such as the picture, arrive here too, so
+    /// the pool is bounded.
     pub fn give(&mut self, buffer: Vec<f32>) {
+        const MOST: usize = 64;
         if !buffer.is_empty() {
-            self.work.spare.entry(buffer.len()).or_default().push(buffer);
+            let spare = self.work.spare.entry(buffer.len()).or_default();
+            if spare.len() < MOST {
+                spare.push(buffer);
+            }
         }
     }
 

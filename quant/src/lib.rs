@@ -1,1 +1,5 @@
 //! The engine of bitloupe.
+
+pub mod quantizer;
+pub mod stats;
+pub mod terms;

@@ -1,0 +1,1 @@
+//! Families of grids and the searches for their ranges.

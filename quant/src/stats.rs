@@ -1,0 +1,1 @@
+//! Distributions gathered in one pass, and what they mean.

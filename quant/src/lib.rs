@@ -1,5 +1,8 @@
 //! The engine of bitloupe.
 
+pub mod data;
+pub mod eval;
+pub mod plan;
 pub mod quantizer;
 pub mod stats;
 pub mod terms;

@@ -1,0 +1,283 @@
+//! Sentences to token ids.
+//!
+//! LAVT reads BERT ids: lower-cased WordPiece with `[CLS]` and `[SEP]`, cut to the first `max_tokens` ids (so
+//! `[SEP]` may be lost), padded with `[PAD]`. CLIP keeps its end token instead when it cuts; see
+//! [`Truncation`].
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+use super::{DataError, Files};
+
+/// Longest text that is tokenized, in bytes: far beyond what any of these models reads.
+const MAX_TEXT: usize = 16 << 10;
+/// Most ids that a model may ask for.
+const MAX_TOKENS: usize = 4096;
+/// Longest word of a vocabulary, in bytes.
+const MAX_WORD: usize = 4096;
+
+/// What is given up when a sentence has too many ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncation {
+    /// The first `max_tokens` ids stay, whatever they are (LAVT).
+    Cut,
+    /// The last id (`[SEP]`, `<|endoftext|>`) stays in the last place (Hugging Face).
+    KeepLast,
+}
+
+/// Something a person should know about a text that was encoded all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextWarning {
+    /// The model reads only the beginning.
+    Truncated {
+        /// Ids of the whole sentence.
+        tokens: usize,
+        /// Ids that were kept.
+        kept: usize,
+    },
+    /// Words that are not in the vocabulary, each once, in order.
+    UnknownWords(Vec<String>),
+}
+
+impl std::fmt::Display for TextWarning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Truncated { tokens, kept } => {
+                write!(f, "the text has {tokens} tokens; the model reads the first {kept}")
+            }
+            Self::UnknownWords(words) => write!(f, "the model does not know: {}", words.join(", ")),
+        }
+    }
+}
+
+/// Ids ready for the model, both of length `max_tokens`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids, padded.
+    pub input_ids: Vec<i64>,
+    /// 1 for tokens, 0 for padding.
+    pub attention_mask: Vec<i64>,
+    /// What was lost.
+    pub warnings: Vec<TextWarning>,
+}
+
+/// A tokenizer with a model's length and padding.
+pub struct TextEncoder {
+    tokenizer: Tokenizer,
+    max_tokens: usize,
+    truncation: Truncation,
+    pad: u32,
+    unknown: Option<u32>,
+}
+
+impl std::fmt::Debug for TextEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextEncoder").field("max_tokens", &self.max_tokens).finish_non_exhaustive()
+    }
+}
+
+impl TextEncoder {
+    /// Reads `tokenizer.json`, or else `vocab.txt` as lower-casing BERT WordPiece. `max_tokens` includes the
+    /// special tokens.
+    pub fn read(files: &dyn Files, max_tokens: usize, truncation: Truncation) -> Result<Self, DataError> {
+        let path = if files.contains("tokenizer.json") { "tokenizer.json" } else { "vocab.txt" };
+        let shown = files.display(path);
+        let failed = |reason: String| DataError::Tokenizer { path: shown.clone(), reason };
+        if !(2..=MAX_TOKENS).contains(&max_tokens) {
+            return Err(failed(format!(
+                "the model asks for {max_tokens} tokens; expected 2 to {MAX_TOKENS}"
+            )));
+        }
+        let mut tokenizer = if path == "tokenizer.json" {
+            Tokenizer::from_bytes(&*files.read(path)?)
+                .map_err(|e| failed(format!("not a tokenizer of the `tokenizers` library: {e}")))?
+        } else {
+            let bytes = files.read(path).map_err(|e| match e {
+                DataError::Missing { .. } => failed(
+                    "no tokenizer.json and no vocab.txt beside the model; copy one of them there".to_owned(),
+                ),
+                other => other,
+            })?;
+            word_piece(&bytes).map_err(failed)?
+        };
+        // The file's own settings are for training batches; the model's length is given.
+        tokenizer.with_truncation(None).map_err(|e| failed(e.to_string()))?;
+        let padding = tokenizer.get_padding().map(|p| p.pad_id);
+        tokenizer.with_padding(None);
+        let id = |word: &str| tokenizer.token_to_id(word);
+        let pad = match padding.or_else(|| named(files, "pad_token").and_then(|word| id(&word))) {
+            Some(pad) => pad,
+            None => {
+                ["[PAD]", "<pad>", "<|endoftext|>"].iter().find_map(|word| id(word)).ok_or_else(|| {
+                    failed("no padding token; name it as `pad_token` in tokenizer_config.json".to_owned())
+                })?
+            }
+        };
+        let unknown = named(files, "unk_token")
+            .and_then(|word| id(&word))
+            .or_else(|| ["[UNK]", "<unk>"].iter().find_map(|word| id(word)))
+            // CLIP's byte-level tokenizer knows every word and calls its end token the unknown one.
+            .filter(|&unknown| id("<|endoftext|>") != Some(unknown));
+        Ok(Self { tokenizer, max_tokens, truncation, pad, unknown })
+    }
+
+    /// Ids that a sentence is brought to.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Encodes a sentence. One that is too long is cut, with a warning; an empty one is an error.
+    pub fn encode(&self, text: &str) -> Result<Encoded, DataError> {
+        if text.trim().is_empty() {
+            return Err(DataError::EmptyText);
+        }
+        let end = (0..=text.len().min(MAX_TEXT)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        self.ids(text.get(..end).unwrap_or(text))
+    }
+
+    fn ids(&self, text: &str) -> Result<Encoded, DataError> {
+        let encoding = self
+            .tokenizer
+            .encode(text, true)
+            .map_err(|e| DataError::Tokenizer { path: "text".to_owned(), reason: e.to_string() })?;
+        let all = encoding.get_ids();
+        let mut input_ids: Vec<i64> = all.iter().take(self.max_tokens).map(|&id| i64::from(id)).collect();
+        let mut warnings = Vec::new();
+        if all.len() > self.max_tokens {
+            if let (Truncation::KeepLast, Some(last), Some(&end)) =
+                (self.truncation, input_ids.last_mut(), all.last())
+            {
+                *last = i64::from(end);
+            }
+            warnings.push(TextWarning::Truncated { tokens: all.len(), kept: self.max_tokens });
+        }
+        let mut words: Vec<String> = Vec::new();
+        for (id, &(from, to)) in all.iter().zip(encoding.get_offsets()) {
+            if Some(*id) == self.unknown
+                && let Some(word) = text.get(from..to).filter(|word| !word.is_empty())
+                && !words.iter().any(|known| known == word)
+            {
+                words.push(word.to_owned());
+            }
+        }
+        if !words.is_empty() {
+            warnings.push(TextWarning::UnknownWords(words));
+        }
+        let mut attention_mask = vec![1; input_ids.len()];
+        attention_mask.resize(self.max_tokens, 0);
+        input_ids.resize(self.max_tokens, i64::from(self.pad));
+        Ok(Encoded { input_ids, attention_mask, warnings })
+    }
+}
+
+/// A special token's text from `tokenizer_config.json` or `special_tokens_map.json`, when one is there.
+fn named(files: &dyn Files, field: &str) -> Option<String> {
+    ["tokenizer_config.json", "special_tokens_map.json"].iter().find_map(|name| {
+        let bytes = files.contains(name).then(|| files.read(name).ok())??;
+        let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        let token = json.get(field)?;
+        token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
+    })
+}
+
+/// BERT's lower-casing WordPiece from a `vocab.txt`, one word a line.
+fn word_piece(bytes: &[u8]) -> Result<Tokenizer, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 text: {e}"))?;
+    let mut vocabulary: HashMap<String, u32> = HashMap::new();
+    for (i, word) in text.lines().enumerate() {
+        if word.len() > MAX_WORD {
+            return Err(format!("line {}: a word of {} bytes; expected one word a line", i + 1, word.len()));
+        }
+        let id = u32::try_from(i).map_err(|_| "too many words".to_owned())?;
+        vocabulary.entry(word.trim_end().to_owned()).or_insert(id);
+    }
+    let special = |word: &str| {
+        vocabulary.get(word).copied().ok_or_else(|| format!("no line `{word}`; expected a BERT vocabulary"))
+    };
+    special("[UNK]")?;
+    let (cls, sep) = (special("[CLS]")?, special("[SEP]")?);
+    // Written in a sentence, the special tokens mean themselves.
+    let added: Vec<Value> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        .iter()
+        .filter_map(|word| {
+            vocabulary.get(*word).map(|id| {
+                json!({"id": id, "content": word, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true})
+            })
+        })
+        .collect();
+    let file = json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", sep], "cls": ["[CLS]", cls]},
+        "decoder": null,
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary},
+    });
+    Tokenizer::from_bytes(file.to_string()).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::EmbeddedFiles;
+
+    const JSON: &[u8] = include_bytes!("../../../tests/fixtures/lavt_one_tiny/tokenizer.json");
+    const VOCAB: &[u8] = include_bytes!("../../../tests/fixtures/lavt_one_tiny/vocab.txt");
+    const CASES: &[u8] = include_bytes!("../../../tests/fixtures/lavt_one_tiny/tokenizer_cases.json");
+    const FOLDERS: [EmbeddedFiles; 2] =
+        [EmbeddedFiles(&[("tokenizer.json", JSON)]), EmbeddedFiles(&[("vocab.txt", VOCAB)])];
+
+    fn ids(value: &serde_json::Value) -> Vec<i64> {
+        value.as_array().unwrap().iter().map(|v| v.as_i64().unwrap()).collect()
+    }
+
+    #[test]
+    fn equals_the_original_tokenization() {
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(CASES).unwrap();
+        for files in FOLDERS {
+            let encoder = TextEncoder::read(&files, 20, Truncation::Cut).unwrap();
+            for case in &cases {
+                let text = case["text"].as_str().unwrap();
+                let encoded = encoder.ids(text).unwrap();
+                assert_eq!(encoded.input_ids, ids(&case["lavt20_input_ids"]), "{text}");
+                assert_eq!(encoded.attention_mask, ids(&case["lavt20_attention_mask"]), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_said() {
+        let encoder = TextEncoder::read(&FOLDERS[0], 6, Truncation::KeepLast).unwrap();
+        assert!(encoder.encode("the red car").unwrap().warnings.is_empty());
+        let unknown = encoder.encode("漢 red 漢").unwrap().warnings;
+        assert_eq!(unknown, [TextWarning::UnknownWords(vec!["漢".to_owned()])]);
+        assert_eq!(unknown[0].to_string(), "the model does not know: 漢");
+        let long = encoder.encode("man in blue shirt sitting on the couch").unwrap();
+        assert_eq!(long.warnings, [TextWarning::Truncated { tokens: 11, kept: 6 }]);
+        assert_eq!((long.input_ids.len(), long.input_ids[5]), (6, 6));
+        for empty in ["", "  \n"] {
+            assert!(matches!(encoder.encode(empty), Err(DataError::EmptyText)));
+        }
+        assert_eq!(encoder.encode(&"é".repeat(100_000)).unwrap().input_ids.len(), 6);
+    }
+
+    #[test]
+    fn bad_tokenizers_are_errors() {
+        let read =
+            |files: EmbeddedFiles, n| TextEncoder::read(&files, n, Truncation::Cut).unwrap_err().to_string();
+        assert!(read(EmbeddedFiles(&[]), 20).contains("copy one of them"));
+        assert!(read(EmbeddedFiles(&[("tokenizer.json", b"{}")]), 20).contains("tokenizer.json"));
+        assert!(read(EmbeddedFiles(&[("vocab.txt", b"a\nb")]), 20).contains("[UNK]"));
+        assert!(read(EmbeddedFiles(&[("vocab.txt", b"\xff\xfe")]), 20).contains("UTF-8"));
+        assert!(read(FOLDERS[0], 0).contains("0 tokens"));
+        assert!(read(FOLDERS[0], usize::MAX).contains("expected 2"));
+    }
+}

@@ -1,0 +1,3 @@
+//! Judging a quantized model: masks against masks, tensors against tensors.
+
+pub mod metrics;

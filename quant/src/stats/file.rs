@@ -1,0 +1,118 @@
+//! The statistics of all sites in a file.
+//!
+//! One safetensors file: `__metadata__` holds `format` (`bitloupe-stats/1`) and `statistics`, a JSON text with
+//! fingerprints, samples and sites; site number `i` of it owns the tensors `i.pages` (u64 counts, 256 a page),
+//! `i.finite` (u64 per channel), `i.sum`, `i.squares` (exact sums, 33 bytes per channel), `i.top`, `i.bottom`
+//! (f32, 8 per channel; bottom negated) and `i.largest`, `i.smallest` (f32, at most 256; smallest negated).
+
+mod decode;
+mod encode;
+
+use super::error::StatsError;
+use super::sketch::Sketch;
+use crate::terms::{Role, SiteId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+
+/// Value of `format` in the file.
+const FORMAT: &str = "bitloupe-stats/1";
+
+/// Sketches of all sites of a model over a calibration set.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StatsFile {
+    /// Identifies the weights the sketches were made with.
+    pub model_fingerprint: String,
+    /// Identifies the calibration set.
+    pub calibration_fingerprint: String,
+    /// Ids of the samples already counted.
+    pub samples: Vec<String>,
+    /// What was observed.
+    pub sites: BTreeMap<SiteId, (Role, Sketch)>,
+}
+
+/// The JSON text in the header.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    model: String,
+    calibration: String,
+    samples: Vec<String>,
+    sites: Vec<SiteHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SiteHeader {
+    site: SiteId,
+    role: Role,
+    count: u64,
+    zero: u64,
+    negative_zero: u64,
+    nan: u64,
+    infinite: u64,
+    negative_infinite: u64,
+    /// Numbers of the pages in `pages`, ascending.
+    pages: Vec<usize>,
+}
+
+impl StatsFile {
+    /// Reads a file; everything in it is checked.
+    pub fn read(path: &Path) -> Result<Self, StatsError> {
+        let bytes = std::fs::read(path).map_err(|source| StatsError::Io { path: path.to_owned(), source })?;
+        decode::decode(&bytes, &path.display().to_string())
+    }
+
+    /// Writes a file: to a temporary one beside it, which then takes its name.
+    pub fn write(&self, path: &Path) -> Result<(), StatsError> {
+        let io = |source| StatsError::Io { path: path.to_owned(), source };
+        let bytes = encode::encode(self, &path.display().to_string())?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+        file.write_all(&bytes).map_err(io)?;
+        file.as_file().sync_all().map_err(io)?;
+        file.persist(path).map_err(|error| io(error.error))?;
+        Ok(())
+    }
+
+    /// Whether a sample is counted already.
+    pub fn has_sample(&self, id: &str) -> bool {
+        self.samples.iter().any(|sample| sample == id)
+    }
+
+    /// Adds the statistics of other samples of the same model and calibration set. Samples that both files have
+    /// are an error, or counted twice if `allow_shared`. On an error nothing has changed.
+    pub fn merge(&mut self, other: &Self, allow_shared: bool) -> Result<(), StatsError> {
+        for (what, ours, theirs) in [
+            ("model", &self.model_fingerprint, &other.model_fingerprint),
+            ("calibration set", &self.calibration_fingerprint, &other.calibration_fingerprint),
+        ] {
+            if ours != theirs {
+                return Err(StatsError::Fingerprint { what, expected: ours.clone(), found: theirs.clone() });
+            }
+        }
+        let ours: BTreeSet<&str> = self.samples.iter().map(String::as_str).collect();
+        let mut shared = other.samples.iter().filter(|sample| ours.contains(sample.as_str())).peekable();
+        if let (Some(&sample), false) = (shared.peek(), allow_shared) {
+            return Err(StatsError::SharedSample { sample: sample.clone(), shared: shared.count() });
+        }
+        let alone = |a: &Self, b: &Self| a.sites.keys().find(|site| !b.sites.contains_key(*site)).cloned();
+        if let Some(site) = alone(self, other).or_else(|| alone(other, self)) {
+            return Err(StatsError::MissingSite { site: site.to_string() });
+        }
+        for ((_, ours), (_, theirs)) in self.sites.values().zip(other.sites.values()) {
+            if ours.channels() != theirs.channels() {
+                return Err(StatsError::Channels { expected: ours.channels(), found: theirs.channels() });
+            }
+        }
+        for ((_, ours), (_, theirs)) in self.sites.values_mut().zip(other.sites.values()) {
+            ours.merge(theirs)?;
+        }
+        self.samples.extend(other.samples.iter().cloned());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

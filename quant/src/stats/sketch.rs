@@ -1,0 +1,296 @@
+//! The distribution of one site, gathered in one streaming pass.
+
+use super::buckets::{Bucket, Counter, Pages};
+use super::channels::{Channels, Partial};
+use super::error::StatsError;
+use super::extremes::Tail;
+use crate::terms::Layout;
+use std::cell::RefCell;
+
+/// Values handled while they are in the first-level cache.
+const BLOCK: usize = 4096;
+
+/// The distribution of one site.
+///
+/// Holds counts in buckets of the value's own bits (at most 1/256 of the value wide), exact counts of zeros and
+/// non-finite values, the [`TAIL`](super::TAIL) extreme values of the tensor, and per channel the
+/// [`CHANNEL_TAIL`](super::CHANNEL_TAIL) extreme values and the moments. One pass, no range in advance.
+///
+/// Two sketches of the same samples are equal bit for bit, whatever the order of the samples, the threads and
+/// the merges were, as long as [`Sketch::observe`] is called once per sample and site: within a call partial
+/// sums are rounded in an order that depends on the layout alone, between calls everything is exact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sketch {
+    pub(super) count: u64,
+    pub(super) special: Special,
+    pub(super) pages: Pages,
+    pub(super) channels: Channels,
+    /// The largest values, and the largest of the negated values.
+    pub(super) tails: [Tail; 2],
+}
+
+/// Exact counts of values that have no place in the buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Special {
+    pub(super) zero: u64,
+    pub(super) negative_zero: u64,
+    pub(super) nan: u64,
+    pub(super) infinite: u64,
+    pub(super) negative_infinite: u64,
+}
+
+/// Moments and range of one channel over its finite values; all zero if there are none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelStats {
+    /// Finite values.
+    pub count: u64,
+    /// Smallest.
+    pub min: f32,
+    /// Largest.
+    pub max: f32,
+    /// Mean.
+    pub mean: f64,
+    /// Population standard deviation.
+    pub std: f64,
+}
+
+impl ChannelStats {
+    /// `max - min`.
+    pub fn range(&self) -> f64 {
+        f64::from(self.max) - f64::from(self.min)
+    }
+
+    /// The largest magnitude.
+    pub fn reach(&self) -> f32 {
+        self.max.abs().max(self.min.abs())
+    }
+}
+
+/// What a thread keeps between calls: about a megabyte.
+struct Scratch {
+    counter: Counter,
+    partial: Partial,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> =
+        RefCell::new(Scratch { counter: Counter::new(), partial: Partial::default() });
+}
+
+impl Sketch {
+    /// Nothing observed yet, for tensors of `channels` channels.
+    pub fn new(channels: usize) -> Self {
+        Self {
+            count: 0,
+            special: Special::default(),
+            pages: Pages::new(),
+            channels: Channels::new(channels),
+            tails: [Tail::new(), Tail::new()],
+        }
+    }
+
+    /// Takes the values of one sample into account.
+    pub fn observe(&mut self, values: &[f32], layout: Layout) -> Result<(), StatsError> {
+        if layout.channels != self.channels.len() {
+            return Err(StatsError::Channels { expected: self.channels.len(), found: layout.channels });
+        }
+        if layout.checked_len() != Some(values.len()) {
+            return Err(StatsError::Layout { len: values.len(), layout });
+        }
+        if values.is_empty() {
+            return Ok(());
+        }
+        SCRATCH.with_borrow_mut(|scratch| self.observe_with(scratch, values, layout));
+        Ok(())
+    }
+
+    fn observe_with(&mut self, scratch: &mut Scratch, values: &[f32], layout: Layout) {
+        let Scratch { counter, partial } = scratch;
+        self.count = self.count.saturating_add(values.len() as u64);
+        partial.begin(&self.channels);
+        // One value per channel in a row: blocks are whole rows.
+        let by_rows = layout.inner == 1 && layout.channels > 1;
+        let block = if by_rows { (BLOCK / layout.channels / 8 * 8).max(8) * layout.channels } else { BLOCK };
+        let mut pending = 0;
+        let mut zeros = [0; 2];
+        for (at, block_values) in values.chunks(block).enumerate() {
+            pending += block_values.len();
+            if pending > i32::MAX as usize {
+                self.flush(counter, &mut zeros);
+                pending = block_values.len();
+            }
+            let clean = !counter.met_non_finite();
+            counter.count(block_values);
+            let finite = !counter.met_non_finite() || (!clean && block_values.iter().all(|x| x.is_finite()));
+            if counter.met_zero() {
+                let (positive, negative) = count_zeros(block_values);
+                zeros[0] += positive;
+                zeros[1] += negative;
+            }
+            if !finite {
+                self.count_non_finite(block_values);
+                partial.scattered(block_values, at * block, layout, &mut self.channels, &mut self.tails);
+            } else if by_rows {
+                partial.rows(block_values, &mut self.channels, &mut self.tails);
+            } else {
+                self.observe_runs(partial, block_values, at * block, layout);
+            }
+        }
+        self.flush(counter, &mut zeros);
+        partial.finish(&mut self.channels, layout);
+    }
+
+    /// Finite values from index `first` on, cut where the channel changes.
+    fn observe_runs(&mut self, partial: &mut Partial, values: &[f32], first: usize, layout: Layout) {
+        // A single channel is one run whatever the layout calls its blocks.
+        let inner = if layout.channels == 1 { layout.len() } else { layout.inner };
+        let mut channel = first / inner % layout.channels;
+        let (head, body) = values.split_at((inner - first % inner).min(values.len()));
+        for run in std::iter::once(head).chain(body.chunks(inner)) {
+            partial.run(channel, run, &mut self.channels, &mut self.tails);
+            channel = if channel + 1 == layout.channels { 0 } else { channel + 1 };
+        }
+    }
+
+    fn flush(&mut self, counter: &mut Counter, zeros: &mut [u64; 2]) {
+        let taken = std::mem::take(zeros);
+        counter.flush(&mut self.pages, taken);
+        self.special.zero += taken[0];
+        self.special.negative_zero += taken[1];
+    }
+
+    fn count_non_finite(&mut self, values: &[f32]) {
+        for value in values {
+            if value.is_nan() {
+                self.special.nan += 1;
+            } else if *value == f32::INFINITY {
+                self.special.infinite += 1;
+            } else if *value == f32::NEG_INFINITY {
+                self.special.negative_infinite += 1;
+            }
+        }
+    }
+
+    /// Adds what another sketch of the same site saw.
+    pub fn merge(&mut self, other: &Self) -> Result<(), StatsError> {
+        self.channels.merge(&other.channels)?;
+        self.count = self.count.saturating_add(other.count);
+        self.pages.merge(&other.pages);
+        let (ours, theirs) = (&mut self.special, &other.special);
+        for (a, b) in [
+            (&mut ours.zero, theirs.zero),
+            (&mut ours.negative_zero, theirs.negative_zero),
+            (&mut ours.nan, theirs.nan),
+            (&mut ours.infinite, theirs.infinite),
+            (&mut ours.negative_infinite, theirs.negative_infinite),
+        ] {
+            *a = a.saturating_add(b);
+        }
+        self.tails[0].merge(&other.tails[0]);
+        self.tails[1].merge(&other.tails[1]);
+        Ok(())
+    }
+
+    /// Values observed, non-finite ones included.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Finite values observed; every other figure is about these.
+    pub fn finite(&self) -> u64 {
+        self.count.saturating_sub(self.nan()).saturating_sub(self.infinite())
+    }
+
+    /// Exact zeros of either sign.
+    pub fn zeros(&self) -> u64 {
+        self.special.zero.saturating_add(self.special.negative_zero)
+    }
+
+    /// Zeros with the sign bit set.
+    pub fn negative_zeros(&self) -> u64 {
+        self.special.negative_zero
+    }
+
+    /// NaN values observed.
+    pub fn nan(&self) -> u64 {
+        self.special.nan
+    }
+
+    /// Infinities of either sign.
+    pub fn infinite(&self) -> u64 {
+        self.special.infinite.saturating_add(self.special.negative_infinite)
+    }
+
+    /// Channels of the layout.
+    pub fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Smallest finite value; 0 if there is none.
+    pub fn min(&self) -> f32 {
+        self.channels
+            .bottom
+            .iter()
+            .filter_map(|bottom| bottom.values().next())
+            .reduce(f32::max)
+            .map_or(0.0, |x| 0.0 - x)
+    }
+
+    /// Largest finite value; 0 if there is none.
+    pub fn max(&self) -> f32 {
+        self.channels.top.iter().filter_map(|top| top.values().next()).reduce(f32::max).unwrap_or(0.0)
+    }
+
+    /// Moments and range of channel `c`; `None` if there is no such channel.
+    pub fn channel(&self, c: usize) -> Option<ChannelStats> {
+        let count = *self.channels.finite.get(c)?;
+        let n = (count as f64).max(1.0);
+        let mean = self.channels.sum[c].value() / n;
+        let variance = (self.channels.squares[c].value() / n - mean * mean).max(0.0);
+        let (min, max) = (self.channels.bottom[c].values().next(), self.channels.top[c].values().next());
+        let (min, max) = (min.map_or(0.0, |x| 0.0 - x), max.unwrap_or(0.0));
+        let std = if min == max { 0.0 } else { variance.sqrt() };
+        Some(ChannelStats { count, min, max, mean, std })
+    }
+
+    /// The statistics of every channel in order.
+    pub fn channel_stats(&self) -> Vec<ChannelStats> {
+        (0..self.channels()).filter_map(|c| self.channel(c)).collect()
+    }
+
+    /// The smallest values of channel `c` in ascending order, at most [`CHANNEL_TAIL`](super::CHANNEL_TAIL).
+    pub fn channel_smallest(&self, c: usize) -> Vec<f32> {
+        self.channels.bottom.get(c).map_or_else(Vec::new, |bottom| bottom.values().map(|x| 0.0 - x).collect())
+    }
+
+    /// The largest values of channel `c` in descending order, at most [`CHANNEL_TAIL`](super::CHANNEL_TAIL).
+    pub fn channel_largest(&self, c: usize) -> Vec<f32> {
+        self.channels.top.get(c).map_or_else(Vec::new, |top| top.values().collect())
+    }
+
+    /// The smallest values of the tensor in ascending order, at most [`TAIL`](super::TAIL).
+    pub fn smallest(&self) -> Vec<f32> {
+        self.tails[1].descending().into_iter().map(|x| 0.0 - x).collect()
+    }
+
+    /// The largest values of the tensor in descending order, at most [`TAIL`](super::TAIL).
+    pub fn largest(&self) -> Vec<f32> {
+        self.tails[0].descending()
+    }
+
+    /// Non-empty buckets of the finite values from the lowest to the highest; zeros are a bucket of width 0.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        self.pages.ascending(self.zeros(), self.min(), self.max())
+    }
+}
+
+/// The number of +0 and of −0.
+fn count_zeros(values: &[f32]) -> (u64, u64) {
+    let (mut positive, mut negative) = (0_u32, 0_u32);
+    for value in values {
+        let bits = value.to_bits();
+        positive += u32::from(bits == 0);
+        negative += u32::from(bits == 1 << 31);
+    }
+    (u64::from(positive), u64::from(negative))
+}

@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(ours.len(), expected.len());
         let different = ours.iter().zip(&expected).filter(|(a, b)| a != b).count();
         let worst = ours.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 1e-6, "{different} of {} differ, worst {worst}", ours.len());
+        assert!(worst == 0.0, "{different} of {} differ, worst {worst}", ours.len());
     }
 
     #[test]

@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(unknown, [TextWarning::UnknownWords(vec!["漢".to_owned()])]);
         assert_eq!(unknown[0].to_string(), "the model does not know: 漢");
         let long = encoder.encode("man in blue shirt sitting on the couch").unwrap();
-        assert_eq!(long.warnings, [TextWarning::Truncated { tokens: 11, kept: 6 }]);
+        assert_eq!(long.warnings, [TextWarning::Truncated { tokens: 10, kept: 6 }]);
         assert_eq!((long.input_ids.len(), long.input_ids[5]), (6, 6));
         for empty in ["", "  \n"] {
             assert!(matches!(encoder.encode(empty), Err(DataError::EmptyText)));

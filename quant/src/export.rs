@@ -1,0 +1,7 @@
+//! Files for other tools.
+
+mod atomic;
+pub mod packing;
+pub mod weights;
+
+pub use atomic::{replace_atomic, write_atomic};

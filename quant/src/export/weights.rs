@@ -1,0 +1,531 @@
+//! Quantized weights in safetensors, format `bitloupe-weights/1`.
+//!
+//! A quantized tensor `NAME` becomes `NAME.codes` (U8, packed as in [`packing`](super::packing)) and either
+//!
+//! * `NAME.scale` and `NAME.zero_point` (F32, one number or one a row): value = (code − zero point) · scale,
+//!   in 32-bit arithmetic, or
+//! * `NAME.levels` (F32, `[1 or rows, 2^bits]`): value = level of the code, for grids that are not uniform.
+//!
+//! A row is the first dimension's slice: an output channel. The file's metadata holds `format` and, as JSON in
+//! `layers`, each tensor's shape, bits and scheme. Tensors in full precision stay under their own names.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use super::packing::{PackingError, pack, unpack};
+use super::replace_atomic;
+use crate::terms::Bits;
+
+/// The version of the format.
+pub const FORMAT: &str = "bitloupe-weights/1";
+
+/// Weights that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No safetensors file.
+    #[error("{path}: {reason}")]
+    File {
+        /// File.
+        path: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// One tensor is wrong.
+    #[error("{path}: tensor {tensor}: {reason}")]
+    Tensor {
+        /// File.
+        path: String,
+        /// Tensor.
+        tensor: String,
+        /// What was expected.
+        reason: String,
+    },
+}
+
+/// How the codes of a tensor become values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grid {
+    /// (code − zero point) · scale.
+    Affine {
+        /// One number, or one a row.
+        scale: Vec<f32>,
+        /// As many.
+        zero_point: Vec<f32>,
+    },
+    /// A table of `2^bits` values, or one a row.
+    Levels(Vec<f32>),
+}
+
+/// The values of a tensor to be written.
+#[derive(Debug, Clone)]
+pub enum Payload<'a> {
+    /// Full precision.
+    Float(Cow<'a, [f32]>),
+    /// Codes, as many as values.
+    Codes {
+        /// Bits of a code.
+        bits: Bits,
+        /// The codes.
+        codes: Cow<'a, [u16]>,
+        /// Their meaning.
+        grid: Grid,
+        /// The quantizer's name, for readers.
+        scheme: String,
+    },
+}
+
+/// A tensor to be written.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// Shape, rows first.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub payload: Payload<'a>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Layer {
+    shape: Vec<usize>,
+    bits: Bits,
+    scheme: String,
+}
+
+/// A tensor as the library writes it.
+struct Raw {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for Raw {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Raw {
+    fn floats(shape: Vec<usize>, values: &[f32]) -> Self {
+        Self { dtype: Dtype::F32, shape, bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
+    }
+}
+
+/// Rows and columns of a shape: the first dimension and the product of the others.
+fn matrix(shape: &[usize]) -> Option<(usize, usize)> {
+    match shape.split_first() {
+        None => Some((1, 1)),
+        Some((&rows, rest)) => {
+            let columns = rest.iter().try_fold(1usize, |a, &b| a.checked_mul(b))?;
+            rows.checked_mul(columns)?;
+            Some((rows, columns))
+        }
+    }
+}
+
+/// Writes all tensors to a file that replaces what was there at once; gives its size in bytes.
+pub fn write_weights<'a>(
+    path: &Path,
+    entries: impl IntoIterator<Item = Entry<'a>>,
+) -> Result<u64, WeightsError> {
+    let shown = path.display().to_string();
+    let mut tensors: BTreeMap<String, Raw> = BTreeMap::new();
+    let mut layers: BTreeMap<String, Layer> = BTreeMap::new();
+    for entry in entries {
+        let failed =
+            |reason: String| WeightsError::Tensor { path: shown.clone(), tensor: entry.name.clone(), reason };
+        let size =
+            matrix(&entry.shape).ok_or_else(|| failed(format!("shape {:?} is too large", entry.shape)))?;
+        let mut parts = Vec::new();
+        match entry.payload {
+            Payload::Float(values) => {
+                if values.len() != size.0 * size.1 {
+                    return Err(failed(format!("{} values for shape {:?}", values.len(), entry.shape)));
+                }
+                parts.push((String::new(), Raw::floats(entry.shape, &values)));
+            }
+            Payload::Codes { bits, codes, grid, scheme } => {
+                check_grid(&grid, size.0, bits).map_err(failed)?;
+                let packed = pack(&codes, size.0, size.1, bits).map_err(|e| failed(e.to_string()))?;
+                let row = packed.len().checked_div(size.0).unwrap_or(0);
+                parts.push((
+                    ".codes".to_owned(),
+                    Raw { dtype: Dtype::U8, shape: vec![size.0, row], bytes: packed },
+                ));
+                match grid {
+                    Grid::Affine { scale, zero_point } => {
+                        parts.push((".scale".to_owned(), Raw::floats(vec![scale.len()], &scale)));
+                        parts.push((
+                            ".zero_point".to_owned(),
+                            Raw::floats(vec![zero_point.len()], &zero_point),
+                        ));
+                    }
+                    Grid::Levels(levels) => {
+                        let each = bits.levels().unwrap_or(1) as usize;
+                        parts.push((
+                            ".levels".to_owned(),
+                            Raw::floats(vec![levels.len() / each, each], &levels),
+                        ));
+                    }
+                }
+                layers.insert(entry.name.clone(), Layer { shape: entry.shape, bits, scheme });
+            }
+        }
+        for (suffix, raw) in parts {
+            let name = format!("{}{suffix}", entry.name);
+            if tensors.insert(name, raw).is_some() {
+                return Err(failed("its name comes twice".to_owned()));
+            }
+        }
+    }
+    let file = |reason: String| WeightsError::File { path: shown.clone(), reason };
+    let layers = serde_json::to_string(&layers).map_err(|e| file(e.to_string()))?;
+    let metadata = HashMap::from([("format".to_owned(), FORMAT.to_owned()), ("layers".to_owned(), layers)]);
+    replace_atomic(path, |temporary| {
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| match error {
+            SafeTensorError::IoError(e) => e,
+            other => io::Error::other(other),
+        })
+    })
+    .and_then(|()| Ok(std::fs::metadata(path)?.len()))
+    .map_err(|source| WeightsError::Io { path: shown.clone(), source })
+}
+
+fn check_grid(grid: &Grid, rows: usize, bits: Bits) -> Result<(), String> {
+    let levels = bits.levels().ok_or("values in full precision have no codes")? as usize;
+    let numbers = |n: usize, each: usize, what: &str| {
+        if n == each || Some(n) == rows.checked_mul(each) {
+            Ok(())
+        } else {
+            Err(format!("{n} {what} for {rows} rows; expected {each} or {each} a row"))
+        }
+    };
+    let all_finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
+    match grid {
+        Grid::Affine { scale, zero_point } => {
+            numbers(scale.len(), 1, "scales")?;
+            numbers(zero_point.len(), 1, "zero points")?;
+            if !(all_finite(scale) && all_finite(zero_point)) {
+                return Err("a scale or zero point is not finite; fit it again".to_owned());
+            }
+        }
+        Grid::Levels(table) => numbers(table.len(), levels, "levels")?,
+    }
+    Ok(())
+}
+
+/// Values of codes, row by row.
+fn decode(codes: &[u16], columns: usize, bits: Bits, grid: &Grid) -> Vec<f32> {
+    let one_or = |values: &[f32], row: usize| values.get(row).or(values.first()).copied().unwrap_or(0.0);
+    let levels = bits.levels().unwrap_or(1) as usize;
+    codes
+        .chunks(columns.max(1))
+        .enumerate()
+        .flat_map(|(row, codes)| {
+            let (scale, zero_point, table): (f32, f32, &[f32]) = match grid {
+                Grid::Affine { scale, zero_point } => (one_or(scale, row), one_or(zero_point, row), &[]),
+                Grid::Levels(all) => {
+                    let own = row.saturating_mul(levels);
+                    (0.0, 0.0, all.get(own..own.saturating_add(levels)).or(all.get(..levels)).unwrap_or(&[]))
+                }
+            };
+            let affine = matches!(grid, Grid::Affine { .. });
+            codes.iter().map(move |&code| {
+                if affine {
+                    (f32::from(code) - zero_point) * scale
+                } else {
+                    table.get(usize::from(code)).copied().unwrap_or(0.0)
+                }
+            })
+        })
+        .collect()
+}
+
+/// Codes of values that were already brought to a uniform grid. `None` unless each value comes back from its
+/// code to the last bit (the sign of a zero aside).
+pub fn affine_codes(values: &[f32], rows: usize, bits: Bits, grid: &Grid) -> Option<Vec<u16>> {
+    let Grid::Affine { scale, zero_point } = grid else { return None };
+    check_grid(grid, rows, bits).ok()?;
+    let most = f32::from(u16::try_from(bits.levels()? - 1).ok()?);
+    let columns = values.len().checked_div(rows).unwrap_or(0);
+    let codes: Vec<u16> = values
+        .chunks(columns.max(1))
+        .enumerate()
+        .flat_map(|(row, values)| {
+            let s = scale.get(row).or(scale.first()).copied().unwrap_or(1.0);
+            let z = zero_point.get(row).or(zero_point.first()).copied().unwrap_or(0.0);
+            values.iter().map(move |v| ((v / s).round_ties_even() + z).clamp(0.0, most) as u16)
+        })
+        .collect();
+    (decode(&codes, columns, bits, grid) == values).then_some(codes)
+}
+
+/// Codes and tables of values that lie on any grid: each row's distinct values, ascending, become its levels.
+/// `None` when a row has more than `2^bits` of them.
+pub fn level_codes(values: &[f32], rows: usize, bits: Bits) -> Option<(Vec<u16>, Grid)> {
+    let each = bits.levels()? as usize;
+    let columns = values.len().checked_div(rows).filter(|c| c * rows == values.len())?;
+    let (mut codes, mut table) = (Vec::with_capacity(values.len()), Vec::new());
+    for row in values.chunks(columns.max(1)) {
+        let mut levels = row.to_vec();
+        levels.sort_by(f32::total_cmp);
+        levels.dedup_by(|a, b| a.to_bits() == b.to_bits());
+        let last = *levels.last()?;
+        if levels.len() > each {
+            return None;
+        }
+        for value in row {
+            codes.push(levels.binary_search_by(|l| l.total_cmp(value)).ok()? as u16);
+        }
+        // Codes that no value has repeat the largest level.
+        levels.resize(each, last);
+        table.extend(levels);
+    }
+    Some((codes, Grid::Levels(table)))
+}
+
+/// A file of quantized weights, checked as a whole when it is opened.
+#[derive(Debug)]
+pub struct WeightFile<'a> {
+    path: String,
+    tensors: SafeTensors<'a>,
+    layers: BTreeMap<String, Layer>,
+}
+
+impl<'a> WeightFile<'a> {
+    /// Reads the header; `bytes` is the whole file (mapped or read), `path` is for messages.
+    pub fn open(path: &str, bytes: &'a [u8]) -> Result<Self, WeightsError> {
+        let failed = |reason: String| WeightsError::File { path: path.to_owned(), reason };
+        let (_, metadata) =
+            SafeTensors::read_metadata(bytes).map_err(|e| failed(format!("no safetensors file: {e}")))?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        match metadata.get("format").map(String::as_str) {
+            Some(FORMAT) => {}
+            found => {
+                return Err(failed(format!("expected format {FORMAT}, found {}", found.unwrap_or("none"))));
+            }
+        }
+        let layers = metadata.get("layers").ok_or_else(|| failed("no metadata `layers`".to_owned()))?;
+        let layers: BTreeMap<String, Layer> =
+            serde_json::from_str(layers).map_err(|e| failed(format!("metadata `layers`: {e}")))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| failed(e.to_string()))?;
+        Ok(Self { path: path.to_owned(), tensors, layers })
+    }
+
+    /// The original names of all tensors, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let part = |name: &str| {
+            [".codes", ".scale", ".zero_point", ".levels"]
+                .iter()
+                .any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| self.layers.contains_key(stem)))
+        };
+        let mut names: Vec<String> =
+            self.tensors.names().into_iter().filter(|n| !part(n)).map(str::to_owned).collect();
+        names.extend(self.layers.keys().cloned());
+        names.sort();
+        names
+    }
+
+    /// Bits of a quantized tensor; `None` in full precision.
+    pub fn bits(&self, name: &str) -> Option<Bits> {
+        self.layers.get(name).map(|layer| layer.bits)
+    }
+
+    /// The quantizer's name of a quantized tensor.
+    pub fn scheme(&self, name: &str) -> Option<&str> {
+        self.layers.get(name).map(|layer| layer.scheme.as_str())
+    }
+
+    /// Shape and values of a tensor, exactly as the quantized model computes with them.
+    pub fn read(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), WeightsError> {
+        let Some(layer) = self.layers.get(name) else {
+            return self.floats(name);
+        };
+        let failed = |reason: String| self.failed(name, reason);
+        let (rows, columns) =
+            matrix(&layer.shape).ok_or_else(|| failed(format!("shape {:?} is too large", layer.shape)))?;
+        let codes = self.part(name, ".codes", Dtype::U8)?;
+        let codes =
+            unpack(codes, rows, columns, layer.bits).map_err(|e: PackingError| failed(e.to_string()))?;
+        let floats = |suffix| self.floats(&format!("{name}{suffix}")).map(|(_, values)| values);
+        let grid = if self.tensors.tensor(&format!("{name}.levels")).is_ok() {
+            Grid::Levels(floats(".levels")?)
+        } else {
+            Grid::Affine { scale: floats(".scale")?, zero_point: floats(".zero_point")? }
+        };
+        check_grid(&grid, rows, layer.bits).map_err(failed)?;
+        Ok((layer.shape.clone(), decode(&codes, columns, layer.bits, &grid)))
+    }
+
+    fn part(&self, name: &str, suffix: &str, dtype: Dtype) -> Result<&[u8], WeightsError> {
+        let full = format!("{name}{suffix}");
+        let view = self.tensors.tensor(&full).map_err(|e| self.failed(&full, e.to_string()))?;
+        if view.dtype() != dtype {
+            return Err(self.failed(&full, format!("it is {:?}; expected {dtype:?}", view.dtype())));
+        }
+        Ok(view.data())
+    }
+
+    fn floats(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), WeightsError> {
+        let bytes = self.part(name, "", Dtype::F32)?;
+        let shape = self.tensors.tensor(name).map(|t| t.shape().to_vec()).unwrap_or_default();
+        let values =
+            bytes.chunks_exact(4).filter_map(|b| b.try_into().ok().map(f32::from_le_bytes)).collect();
+        Ok((shape, values))
+    }
+
+    fn failed(&self, tensor: &str, reason: String) -> WeightsError {
+        WeightsError::Tensor { path: self.path.clone(), tensor: tensor.to_owned(), reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bits(n: u8) -> Bits {
+        Bits::new(n).unwrap()
+    }
+
+    fn entry<'a>(name: &str, shape: &[usize], payload: Payload<'a>) -> Entry<'a> {
+        Entry { name: name.to_owned(), shape: shape.to_vec(), payload }
+    }
+
+    fn codes(n: u8, codes: Vec<u16>, grid: Grid) -> Payload<'static> {
+        Payload::Codes { bits: bits(n), codes: codes.into(), grid, scheme: "uniform".to_owned() }
+    }
+
+    fn written(entries: Vec<Entry<'_>>) -> Result<Vec<u8>, WeightsError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w.safetensors");
+        let size = write_weights(&path, entries)?;
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(size, bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn tensors_come_back_to_the_bit() {
+        let affine = Grid::Affine { scale: vec![0.1, 0.3], zero_point: vec![3.0] };
+        let levels = Grid::Levels(vec![-1.0, -0.25, 0.5, 1.0 / 3.0]);
+        let bytes = written(vec![
+            entry("a.weight", &[2, 3], codes(3, vec![0, 1, 2, 5, 6, 7], affine)),
+            entry("b.weight", &[1, 2, 2], codes(2, vec![0, 1, 2, 3], levels)),
+            entry("a.bias", &[2], Payload::Float(Cow::Borrowed(&[0.5, -0.0]))),
+        ])
+        .unwrap();
+        let file = WeightFile::open("w", &bytes).unwrap();
+        assert_eq!(file.names(), ["a.bias", "a.weight", "b.weight"]);
+        assert_eq!((file.bits("a.weight"), file.bits("a.bias")), (Some(bits(3)), None));
+        let expected: Vec<f32> = vec![-3.0 * 0.1, -2.0 * 0.1, -0.1, 2.0 * 0.3, 3.0 * 0.3, 4.0 * 0.3];
+        assert_eq!(file.read("a.weight").unwrap(), (vec![2, 3], expected));
+        assert_eq!(file.read("b.weight").unwrap(), (vec![1, 2, 2], vec![-1.0, -0.25, 0.5, 1.0 / 3.0]));
+        assert_eq!(file.read("a.bias").unwrap().1[1].to_bits(), (-0.0f32).to_bits());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let one = || Grid::Affine { scale: vec![1.0], zero_point: vec![0.0] };
+        let nan = Grid::Affine { scale: vec![f32::NAN], zero_point: vec![0.0] };
+        let three = Grid::Affine { scale: vec![1.0; 3], zero_point: vec![0.0] };
+        let cases = [
+            (vec![entry("w", &[2, 2], codes(4, vec![1; 3], one()))], "3 codes"),
+            (vec![entry("w", &[2, 2], codes(4, vec![99; 4], one()))], "code 99"),
+            (vec![entry("w", &[2, 2], codes(4, vec![1; 4], nan))], "not finite"),
+            (vec![entry("w", &[2, 2], codes(4, vec![1; 4], three))], "3 scales"),
+            (vec![entry("w", &[1, 1], codes(4, vec![1], Grid::Levels(vec![0.0; 3])))], "3 levels"),
+            (vec![entry("w", &[usize::MAX, 2], codes(4, vec![], one()))], "too large"),
+            (vec![entry("w", &[3], Payload::Float(Cow::Borrowed(&[1.0])))], "1 values"),
+            (
+                vec![
+                    entry("w", &[1], Payload::Float(Cow::Borrowed(&[1.0]))),
+                    entry("w", &[1], Payload::Float(Cow::Borrowed(&[1.0]))),
+                ],
+                "twice",
+            ),
+        ];
+        for (entries, part) in cases {
+            let error = written(entries).unwrap_err().to_string();
+            assert!(error.contains("tensor w") && error.contains(part), "{error}");
+        }
+        assert!(write_weights(Path::new("/nonexistent-folder/w"), vec![]).is_err());
+        #[cfg(target_os = "linux")]
+        assert!(write_weights(Path::new("/dev/full"), vec![]).is_err());
+    }
+
+    #[test]
+    fn bad_files_are_errors() {
+        let good = written(vec![entry(
+            "w",
+            &[1, 4],
+            codes(4, vec![1, 2, 3, 4], Grid::Affine { scale: vec![1.0], zero_point: vec![0.0] }),
+        )])
+        .unwrap();
+        for end in 0..good.len() {
+            assert!(WeightFile::open("w", &good[..end]).is_err(), "cut at {end}");
+        }
+        let swap = |from: &[u8], to: &[u8]| {
+            let at = good.windows(from.len()).position(|w| w == from).unwrap();
+            let mut bytes = good.clone();
+            bytes[at..at + to.len()].copy_from_slice(to);
+            bytes
+        };
+        assert!(WeightFile::open("w", &swap(b"weights/1", b"weights/2")).is_err());
+        let shape = swap(b"[1,4]", b"[9,4]");
+        assert!(WeightFile::open("w", &shape).unwrap().read("w").is_err());
+        let file = WeightFile::open("w", &good).unwrap();
+        assert!(file.read("none").unwrap_err().to_string().contains("none"));
+    }
+
+    proptest! {
+        // Each case writes and flushes a file.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn fake_quantized_values_are_reproduced(
+            values in prop::collection::vec(-10f32..10.0, 12),
+            scale in prop::collection::vec(0.01f32..1.0, 3), zero in 0u8..16, width in 4u8..9
+        ) {
+            let z = f32::from(zero);
+            let most = f32::from((1u16 << width) - 1);
+            let fake: Vec<f32> = values.chunks(4).zip(&scale).flat_map(|(row, &s)| {
+                row.iter().map(move |v| (((v / s).round_ties_even() + z).clamp(0.0, most) - z) * s)
+            }).collect();
+            let grid = Grid::Affine { scale, zero_point: vec![z] };
+            let found = affine_codes(&fake, 3, bits(width), &grid).unwrap();
+            let (by_level, table) = level_codes(&fake, 3, bits(width)).unwrap();
+            let bytes = written(vec![
+                entry("affine", &[3, 4], codes(width, found, grid)),
+                entry("levels", &[3, 2, 2], codes(width, by_level, table)),
+            ]).unwrap();
+            let file = WeightFile::open("w", &bytes).unwrap();
+            prop_assert_eq!(&file.read("affine").unwrap().1, &fake);
+            let levels = file.read("levels").unwrap().1;
+            prop_assert!(levels.iter().zip(&fake).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}

@@ -39,4 +39,4 @@ pub use percentile::Ranks;
 pub use sketch::{ChannelStats, Sketch};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

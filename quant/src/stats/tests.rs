@@ -1,5 +1,5 @@
 //! Tests that need more than one part.
 
 mod classes;
-mod shapes;
+pub(crate) mod shapes;
 mod sketch;

@@ -1,0 +1,131 @@
+//! The error of a quantizer on a site, without running the model.
+
+use super::cells::Cells;
+use super::params::Params;
+use super::search::channel_models;
+use super::{quantizer, scheme::Granularity};
+use crate::stats::{Bucket, Sketch};
+use serde::Serialize;
+
+/// A ratio this high stands for no error at all: JSON knows no infinity.
+const NO_ERROR_DB: f64 = 200.0;
+
+/// What a quantizer does to the values of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Mean squared error, in squared units of the values.
+    pub mse: f64,
+    /// Mean square of the values.
+    pub signal: f64,
+    /// `10 log10(signal / mse)`; 200 where there is no error, 0 where there is no signal.
+    pub sqnr_db: f64,
+    /// Share of the values that are clipped: outside the levels by more than half a step.
+    pub clipped_fraction: f64,
+    /// Levels of the grid that at least one value is rounded to (for a grid per channel: of the tensor seen in
+    /// units of each channel's range, hence an estimate).
+    pub levels_used: u32,
+}
+
+/// Predicts from a sketch the error of fitted parameters.
+///
+/// For one scale per tensor the squared error is integrated over every bucket in closed form, the density inside
+/// a bucket taken as uniform: within 0.1 dB of the actual error for smooth distributions of some
+/// thousand values, 0.5 dB for 500. For a scale per channel, what the sketch knows of the channels is used
+/// (see there): within 1 dB. Non-finite values are left out.
+pub fn predict(sketch: &Sketch, params: &Params) -> Prediction {
+    let family = quantizer(params.scheme.family);
+    let signal = sketch.mean_square();
+    if sketch.finite() == 0 || params.bits.is_float() {
+        return prediction(0.0, signal, 0.0, 0);
+    }
+    let n = sketch.finite() as f64;
+    let buckets = sketch.buckets();
+    if params.scheme.granularity == Granularity::Tensor || params.scale.len() <= 1 {
+        let cells = family.cells(params, 0);
+        let mse = super::search::bucket_error(&buckets, &cells, 2.0) / n;
+        return prediction(mse, signal, clipped(&buckets, &cells) / n, levels_used(&buckets, &cells));
+    }
+    let (mut error, mut out, mut used) = (0.0, 0.0, 0);
+    for (c, model) in channel_models(sketch).iter().enumerate() {
+        let cells = family.cells(params, c);
+        let count = model.stats.count as f64;
+        match &cells {
+            Cells::Uniform { .. } => error += count * model.error(&cells),
+            // A grid that scales with the channel has an error that does, too.
+            Cells::Steps { .. } => error += count * f64::from(params.scale_of(c)).powi(2),
+        }
+        out += model.clipped_count(&cells);
+        let (first, last) = cells.cell_range(f64::from(model.stats.min), f64::from(model.stats.max));
+        used = used.max((last - first + 1).min(model.stats.count as i64));
+    }
+    if let Some(scale) = relative_scale(params, sketch) {
+        let pooled = Params { scale: vec![scale], scheme: params.scheme.clone(), ..params.clone() };
+        let cells = family.cells(&pooled, 0);
+        let relative = super::search::bucket_error(&buckets, &cells, 2.0) / n / f64::from(scale).powi(2);
+        error *= relative;
+    }
+    prediction(error / n, signal, out / n, used.max(0) as u32)
+}
+
+/// For families without zero point: the scale the tensor would have.
+fn relative_scale(params: &Params, sketch: &Sketch) -> Option<f32> {
+    let steps = matches!(quantizer(params.scheme.family).cells(params, 0), Cells::Steps { .. });
+    steps.then(|| {
+        let share = |(c, scale): (usize, &f32)| {
+            sketch.channel(c).map(|stats| scale / stats.max).filter(|x| x.is_finite() && *x > 0.0)
+        };
+        let share = params.scale.iter().enumerate().filter_map(share).fold(0.0, f32::max);
+        let scale = sketch.max() * if share > 0.0 { share } else { 1.0 };
+        if scale > 0.0 && scale.is_finite() { scale } else { 1.0 }
+    })
+}
+
+fn prediction(mse: f64, signal: f64, clipped_fraction: f64, levels_used: u32) -> Prediction {
+    let sqnr_db = if signal <= 0.0 {
+        0.0
+    } else if mse <= 0.0 {
+        NO_ERROR_DB
+    } else {
+        (10.0 * (signal / mse).log10()).min(NO_ERROR_DB)
+    };
+    Prediction { mse, signal, sqnr_db, clipped_fraction, levels_used }
+}
+
+/// The ends beyond which a value counts as clipped.
+pub(super) fn ends(cells: &Cells) -> (f64, f64) {
+    let (lo, hi) = cells.range();
+    match cells {
+        Cells::Uniform { step, .. } => (lo - 0.5 * step, hi + 0.5 * step),
+        Cells::Steps { levels, .. } => {
+            let gap = |pair: Option<&[f64]>| pair.map_or(0.0, |pair| 0.5 * (pair[1] - pair[0]));
+            (lo - gap(levels.windows(2).next()), hi + gap(levels.windows(2).last()))
+        }
+    }
+}
+
+fn clipped(buckets: &[Bucket], cells: &Cells) -> f64 {
+    let (lo, hi) = ends(cells);
+    let outside = |bucket: &Bucket| {
+        let width = bucket.hi - bucket.lo;
+        if width <= 0.0 {
+            return f64::from(u8::from(bucket.lo < lo || bucket.lo > hi));
+        }
+        ((lo - bucket.lo).clamp(0.0, width) + (bucket.hi - hi).clamp(0.0, width)) / width
+    };
+    buckets.iter().map(|bucket| bucket.count as f64 * outside(bucket)).sum()
+}
+
+fn levels_used(buckets: &[Bucket], cells: &Cells) -> u32 {
+    let mut used = 0_u64;
+    let mut next = i64::MIN;
+    for bucket in buckets {
+        let (first, last) = cells.cell_range(bucket.lo, bucket.hi);
+        let first = first.max(next);
+        if last >= first {
+            // A few values cannot fill all the cells that a wide bucket spans.
+            used += ((last - first + 1) as u64).min(bucket.count);
+            next = last + 1;
+        }
+    }
+    u32::try_from(used).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,195 @@
+//! Which grid, how its range is found, and for what.
+
+use super::error::QuantizerError;
+use crate::terms::{UnknownWord, words};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+
+/// The percentiles RepQ-ViT chooses from.
+pub const REPQ_PERCENTILES: [f64; 3] = [0.999, 0.9999, 0.99999];
+
+/// A family of grids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// Equal steps.
+    Uniform,
+    /// Powers of two below a scale, and zero.
+    Log2,
+    /// Powers of √2 below a scale, and zero.
+    LogSqrt2,
+}
+
+words!(Family, "quantizer", {
+    Uniform => "uniform",
+    Log2 => "log2",
+    LogSqrt2 => "log-sqrt2",
+});
+
+/// What has its own scale. The channel axis is that of the site's layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Granularity {
+    /// The whole tensor.
+    Tensor,
+    /// Every channel.
+    Channel,
+}
+
+words!(Granularity, "granularity", {
+    Tensor => "tensor",
+    Channel => "channel",
+});
+
+/// How the range of a grid is found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RangeSearch {
+    /// From the smallest value to the largest.
+    MinMax,
+    /// From percentile `1 - p` to `p`: of several `p` the one of least mean squared error (RepQ-ViT).
+    Percentile(Vec<f64>),
+    /// The range of least mean `|x - q(x)|^p`.
+    Mse {
+        /// The exponent; 2 is the mean squared error.
+        p: f64,
+    },
+    /// The range whose quantized histogram diverges least from the original (TensorRT).
+    Kl,
+}
+
+impl RangeSearch {
+    /// RepQ-ViT's choice among three percentiles.
+    pub fn repq() -> Self {
+        Self::Percentile(REPQ_PERCENTILES.to_vec())
+    }
+
+    /// What identifies the value, floats by their bits.
+    fn identity(&self) -> (u8, Vec<u64>) {
+        match self {
+            Self::MinMax => (0, vec![]),
+            Self::Percentile(levels) => (1, levels.iter().map(|p| p.to_bits()).collect()),
+            Self::Mse { p } => (2, vec![p.to_bits()]),
+            Self::Kl => (3, vec![]),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), QuantizerError> {
+        match self {
+            Self::Percentile(levels) => match levels.iter().find(|p| !(**p > 0.0 && **p <= 1.0)) {
+                Some(&value) => Err(QuantizerError::Setting { what: "percentile", value }),
+                None if levels.is_empty() => {
+                    Err(QuantizerError::Setting { what: "percentile", value: f64::NAN })
+                }
+                None => Ok(()),
+            },
+            Self::Mse { p } if !(*p > 0.0 && *p <= 16.0) => {
+                Err(QuantizerError::Setting { what: "error exponent", value: *p })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl PartialEq for RangeSearch {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for RangeSearch {}
+
+impl Hash for RangeSearch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+impl fmt::Display for RangeSearch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MinMax => f.pad("min-max"),
+            Self::Percentile(levels) if levels == &REPQ_PERCENTILES => f.pad("percentile"),
+            Self::Percentile(levels) => {
+                let levels: Vec<String> = levels.iter().map(f64::to_string).collect();
+                f.pad(&format!("percentile:{}", levels.join(",")))
+            }
+            Self::Mse { p } if *p == 2.0 => f.pad("mse"),
+            Self::Mse { p } => f.pad(&format!("mse:{p}")),
+            Self::Kl => f.pad("kl"),
+        }
+    }
+}
+
+impl FromStr for RangeSearch {
+    type Err = UnknownWord;
+
+    /// Reads what `Display` writes: `min-max`, `percentile`, `percentile:0.99`, `mse`, `mse:2.4`, `kl`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || UnknownWord {
+            what: "range search",
+            found: text.to_owned(),
+            expected: "min-max, percentile, percentile:P[,P…], mse, mse:EXPONENT, kl".to_owned(),
+        };
+        let search = match text.split_once(':') {
+            None => match text {
+                "min-max" => Self::MinMax,
+                "percentile" => Self::repq(),
+                "mse" => Self::Mse { p: 2.0 },
+                "kl" => Self::Kl,
+                _ => return Err(unknown()),
+            },
+            Some(("percentile", levels)) => {
+                let levels: Result<Vec<f64>, _> = levels.split(',').map(str::parse).collect();
+                Self::Percentile(levels.map_err(|_| unknown())?)
+            }
+            Some(("mse", p)) => Self::Mse { p: p.parse().map_err(|_| unknown())? },
+            Some(_) => return Err(unknown()),
+        };
+        search.check().map_err(|_| unknown())?;
+        Ok(search)
+    }
+}
+
+/// Everything that decides a fit besides the data and the bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scheme {
+    /// The grid.
+    pub family: Family,
+    /// How its range is found.
+    pub range: RangeSearch,
+    /// Whether the grid is symmetric about zero (uniform only): the codes `1..=2^b - 1` about `2^(b-1)`, that
+    /// is −(2^(b−1)−1) to 2^(b−1)−1 in signed form. The lowest code is left out ("narrow range"), so that
+    /// negating a weight negates its quantized value.
+    pub symmetric: bool,
+    /// What has its own scale.
+    pub granularity: Granularity,
+}
+
+impl Scheme {
+    /// An asymmetric scheme with one scale for the tensor.
+    pub const fn new(family: Family, range: RangeSearch) -> Self {
+        Self { family, range, symmetric: false, granularity: Granularity::Tensor }
+    }
+
+    /// The same with a scale for every channel.
+    #[must_use]
+    pub fn per_channel(self) -> Self {
+        Self { granularity: Granularity::Channel, ..self }
+    }
+
+    /// The same, symmetric about zero.
+    #[must_use]
+    pub fn symmetric(self) -> Self {
+        Self { symmetric: true, ..self }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let symmetric = if self.symmetric { " symmetric" } else { "" };
+        let channel = if self.granularity == Granularity::Channel { " per channel" } else { "" };
+        f.pad(&format!("{}{symmetric} {}{channel}", self.family, self.range))
+    }
+}

@@ -1,0 +1,96 @@
+//! Searches for the range of a uniform grid.
+
+mod channels;
+mod divergence;
+mod error;
+
+pub(super) use channels::of_channels;
+pub(super) use channels::{ChannelModel, channel_models};
+pub(super) use divergence::kl_range;
+pub(super) use error::{least_error, raw_error};
+
+use super::cells::Cells;
+use super::grid::Grid;
+use super::scheme::{RangeSearch, Scheme};
+use crate::stats::{Bucket, Ranks, Sketch};
+use crate::terms::Bits;
+
+/// What an error is measured on.
+#[derive(Clone, Copy)]
+pub(super) enum Data<'a> {
+    /// Finite values.
+    Values(&'a [f32]),
+    /// Their buckets.
+    Buckets(&'a [Bucket]),
+}
+
+/// The first of the candidates with the least score; NaN never wins.
+pub(super) fn least<T>(
+    candidates: impl IntoIterator<Item = T>,
+    mut score: impl FnMut(&T) -> f64,
+) -> Option<T> {
+    let mut best: Option<(f64, T)> = None;
+    for candidate in candidates {
+        let error = score(&candidate);
+        // Strictly less: RepQ-ViT keeps the first of equals.
+        if best.as_ref().is_none_or(|(least, _)| error < *least) {
+            best = Some((error, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
+}
+
+/// The sum of `|x - q(x)|^p` over buckets.
+pub(super) fn bucket_error(buckets: &[Bucket], cells: &Cells, p: f64) -> f64 {
+    buckets.iter().map(|bucket| bucket.count as f64 * cells.mean_error(bucket.lo, bucket.hi, p)).sum()
+}
+
+/// The grid for a whole tensor from its sketch.
+pub(super) fn of_sketch(sketch: &Sketch, scheme: &Scheme, bits: Bits) -> Grid {
+    let (lo, hi) = (sketch.min(), sketch.max());
+    match &scheme.range {
+        RangeSearch::MinMax => Grid::containing_zero(lo, hi, bits, scheme.symmetric),
+        RangeSearch::Percentile(levels) => {
+            let ranks = Ranks::new(sketch);
+            let coarse = coarse(ranks.buckets());
+            let candidates = levels.iter().map(|&p| {
+                let at = |p| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) as f32 };
+                let (lo, hi) = (at(1.0 - p), at(p));
+                if scheme.symmetric {
+                    Grid::containing_zero(lo, hi, bits, true)
+                } else {
+                    Grid::over(lo, hi, bits)
+                }
+            });
+            least(candidates, |grid| bucket_error(&coarse, &Cells::uniform(grid), 2.0))
+                .unwrap_or_else(|| Grid::constant(0.0, bits))
+        }
+        RangeSearch::Mse { p } => {
+            let buckets = coarse(&sketch.buckets());
+            least_error(Data::Buckets(&buckets), lo, hi, *p, bits, scheme.symmetric)
+        }
+        RangeSearch::Kl => {
+            let (lo, hi) = kl_range(&Data::Buckets(&sketch.buckets()), lo, hi, bits);
+            Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
+    }
+}
+
+/// At most about 2048 buckets plus one per gap: neighbours are joined while together they are narrower than
+/// 1/2048 of the range. Near zero the buckets of a sketch are far narrower than any step of a grid.
+pub(super) fn coarse(buckets: &[Bucket]) -> Vec<Bucket> {
+    let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
+    let widest = (last.hi - first.lo) / 2048.0;
+    let mut joined: Vec<Bucket> = Vec::with_capacity(2048);
+    for bucket in buckets {
+        match joined.last_mut() {
+            // Exact zeros stay by themselves: they have no error.
+            Some(open) if bucket.lo < bucket.hi && open.lo < open.hi && bucket.hi - open.lo <= widest => {
+                open.hi = bucket.hi;
+                open.count += bucket.count;
+            }
+            _ => joined.push(*bucket),
+        }
+    }
+    joined
+}

@@ -1,0 +1,118 @@
+//! Uniform affine quantization.
+//!
+//! `q(x) = (clamp(round(x / scale) + zero_point, 0, 2^b - 1) - zero_point) · scale`, rounding half to even, true
+//! f32 division (Jacob et al. 2018; RepQ-ViT, spec of `UniformQuantizer`). Symmetric grids use the codes
+//! `1..=2^b - 1` with zero point `2^(b-1)`. The zero point may be fractional (RepQ-ViT's reparameterization
+//! averages them): then the codes are those of the nearest integer, which is what an integer kernel does.
+
+use super::cells::Cells;
+use super::distribution::{Distribution, group};
+use super::error::QuantizerError;
+use super::grid::Grid;
+use super::params::Params;
+use super::quantile::Sorted;
+use super::scheme::{Family, Granularity, RangeSearch, Scheme};
+use super::search::{self, Data};
+use super::{Quantizer, check_family};
+use crate::terms::{Bits, Layout};
+use rayon::prelude::*;
+
+/// Equal steps.
+#[derive(Debug)]
+pub(super) struct Uniform;
+
+/// The grid of channel `c`.
+pub(super) fn grid(params: &Params, c: usize) -> Grid {
+    Grid::new(params.scale_of(c), params.zero_point_of(c), params.bits, params.scheme.symmetric)
+}
+
+impl Quantizer for Uniform {
+    fn name(&self) -> &'static str {
+        "uniform"
+    }
+
+    fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
+        check_family(scheme, Family::Uniform, bits)?;
+        data.check()?;
+        let grids: Vec<Grid> = match (*data, scheme.granularity) {
+            (Distribution::Raw { values, layout }, granularity) => {
+                let groups = if granularity == Granularity::Tensor { 1 } else { layout.channels };
+                (0..groups)
+                    .into_par_iter()
+                    .map(|c| fit_raw(&group(values, layout, granularity, c), scheme, bits))
+                    .collect()
+            }
+            (Distribution::Sketch(sketch), Granularity::Tensor) => {
+                vec![search::of_sketch(sketch, scheme, bits)]
+            }
+            (Distribution::Sketch(sketch), Granularity::Channel) => search::of_channels(sketch, scheme, bits),
+        };
+        Ok(Params {
+            scheme: scheme.clone(),
+            bits,
+            scale: grids.iter().map(|grid| grid.step).collect(),
+            zero_point: grids.iter().map(|grid| grid.zero).collect(),
+            extra: std::collections::BTreeMap::new(),
+        })
+    }
+
+    fn fake_quantize(&self, x: &mut [f32], layout: Layout, params: &Params) {
+        if layout.inner == 1 && params.scale.len() > 1 {
+            let grids: Vec<Grid> = (0..layout.channels).map(|c| grid(params, c)).collect();
+            Grid::apply_rows(x, &grids);
+        } else {
+            super::by_channel(x, layout, params, |values, c| grid(params, c).apply_all(values));
+        }
+    }
+
+    fn codes(&self, x: &[f32], layout: Layout, params: &Params) -> Vec<u32> {
+        let grids: Vec<Grid> = (0..layout.channels.max(1)).map(|c| grid(params, c)).collect();
+        x.iter().enumerate().map(|(at, &x)| grids[layout.channel_of(at)].code(x) as u32).collect()
+    }
+
+    fn dequantize(&self, codes: &[u32], layout: Layout, params: &Params) -> Vec<f32> {
+        let grids: Vec<Grid> = (0..layout.channels.max(1)).map(|c| grid(params, c)).collect();
+        let value = |(at, &code): (usize, &u32)| {
+            let grid = grids[layout.channel_of(at)];
+            (code as f32 - grid.zero.round_ties_even()) * grid.step
+        };
+        codes.iter().enumerate().map(value).collect()
+    }
+
+    fn levels(&self, params: &Params, c: usize) -> Vec<f32> {
+        grid(params, c).levels()
+    }
+
+    fn cells(&self, params: &Params, c: usize) -> Cells {
+        Cells::uniform(&grid(params, c))
+    }
+}
+
+/// A fit on finite values.
+fn fit_raw(values: &[f32], scheme: &Scheme, bits: Bits) -> Grid {
+    let lo = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
+    let hi = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
+    match &scheme.range {
+        RangeSearch::MinMax => Grid::containing_zero(lo, hi, bits, scheme.symmetric),
+        RangeSearch::Percentile(levels) => {
+            let sorted = Sorted::new(values);
+            let candidates = levels.iter().map(|&p| {
+                let (lo, hi) = (sorted.quantile(1.0 - p), sorted.quantile(p));
+                if scheme.symmetric {
+                    Grid::containing_zero(lo, hi, bits, true)
+                } else {
+                    Grid::over(lo, hi, bits)
+                }
+            });
+            search::least(candidates, |grid| search::raw_error(values, grid, 2.0))
+                .unwrap_or_else(|| Grid::constant(0.0, bits))
+        }
+        RangeSearch::Mse { p } => {
+            search::least_error(Data::Values(values), lo, hi, *p, bits, scheme.symmetric)
+        }
+        RangeSearch::Kl => {
+            let (lo, hi) = search::kl_range(&Data::Values(values), lo, hi, bits);
+            Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
+    }
+}

@@ -11,7 +11,6 @@ mod file;
 mod history;
 mod journal;
 mod nearest;
-pub mod pending;
 mod site_plan;
 mod value;
 

@@ -9,6 +9,8 @@ use crate::eval::metrics::BinaryMask;
 
 /// Most boundary points of all polygons of a mask, at the fivefold resolution of the drawing.
 const MAX_POINTS: u64 = 16 << 20;
+/// Most pixels that the polygons of a mask may fill together; they may overlap.
+const MAX_FILLED: u64 = 256 << 20;
 
 /// A mask as written in a manifest.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -48,7 +50,7 @@ pub enum Counts {
 /// Draws polygons on a picture of `width` x `height`.
 pub(super) fn draw_polygons(polygons: &[Vec<f64>], width: u32, height: u32) -> Result<BinaryMask, String> {
     let mut mask = BinaryMask::new(width, height).ok_or("the picture has no pixels")?;
-    let mut budget = MAX_POINTS;
+    let (mut budget, mut filled) = (MAX_POINTS, 0);
     for polygon in polygons {
         if polygon.len() < 6 || polygon.len() % 2 == 1 {
             return Err(format!(
@@ -61,7 +63,10 @@ pub(super) fn draw_polygons(polygons: &[Vec<f64>], width: u32, height: u32) -> R
             return Err(format!("a corner at {v}; the picture is {width}x{height}"));
         }
         let crossings = crossings(polygon, width, height, &mut budget)?;
-        fill(&mut mask, &crossings);
+        filled += fill(&mut mask, &crossings);
+        if filled > MAX_FILLED {
+            return Err("the polygons overlap more than those of a mask can need".to_owned());
+        }
     }
     Ok(mask)
 }
@@ -119,16 +124,19 @@ fn crossings(polygon: &[f64], width: u32, height: u32, budget: &mut u64) -> Resu
     Ok(starts)
 }
 
-/// Sets the pixels between the first and second, third and fourth … column-major index.
-fn fill(mask: &mut BinaryMask, sorted: &[u64]) {
+/// Sets the pixels between the first and second, third and fourth … column-major index; gives their number.
+fn fill(mask: &mut BinaryMask, sorted: &[u64]) -> u64 {
     let height = u64::from(mask.height());
     let end = mask.pixels() as u64;
+    let mut filled = 0;
     for pair in sorted.chunks(2) {
         let from = pair.first().copied().unwrap_or(end);
         for at in from..pair.get(1).copied().unwrap_or(end).min(end) {
             mask.set((at / height) as u32, (at % height) as u32);
+            filled += 1;
         }
     }
+    filled
 }
 
 /// Draws run lengths.
@@ -241,6 +249,8 @@ mod tests {
         for polygon in [vec![], vec![1.0, 2.0, 3.0], vec![1.0; 5], vec![f64::NAN; 6], vec![1e300; 6]] {
             assert!(draw_polygons(&[polygon], 5, 5).is_err());
         }
+        let whole = vec![0.0, 0.0, 8000.0, 0.0, 8000.0, 8000.0, 0.0, 8000.0];
+        assert!(draw_polygons(&vec![whole; 50], 8000, 8000).is_err());
         let zigzag: Vec<f64> = (0..200_000).map(|i| f64::from(i % 4) * 20_000.0).collect();
         assert!(draw_polygons(&[zigzag], 16_000, 4000).is_err());
         let rle = |size, counts| draw_rle(&Rle { size, counts });

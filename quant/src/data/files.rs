@@ -142,7 +142,11 @@ impl Files for DirFiles {
     }
 
     fn contains(&self, name: &str) -> bool {
-        self.locate(name).is_ok_and(|path| path.is_file())
+        // Not by `locate`, which looks for similar names when there is none.
+        inside(name)
+            .ok()
+            .and_then(|relative| self.root.join(relative).canonicalize().ok())
+            .is_some_and(|real| real.starts_with(&self.root) && real.is_file())
     }
 }
 

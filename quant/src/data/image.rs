@@ -191,4 +191,31 @@ mod tests {
         let mask = decode_mask("a.png", &bytes).unwrap();
         assert_eq!([mask.get(0, 0), mask.get(1, 0), mask.get(2, 0)], [true, true, false]);
     }
+
+    #[test]
+    fn damaged_pictures_never_panic() {
+        let mut jpeg = Cursor::new(Vec::new());
+        let rgb = image::load_from_memory(PICTURE).unwrap().into_rgb8();
+        rgb.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+        let mut webp = Cursor::new(Vec::new());
+        rgb.write_to(&mut webp, ImageFormat::WebP).unwrap();
+        for good in [PICTURE, &jpeg.into_inner(), &webp.into_inner()] {
+            assert!(decode_image("good", good).is_ok());
+            let mut state = 1u32;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as usize
+            };
+            for _ in 0..300 {
+                let mut bytes = good.to_vec();
+                for _ in 0..=next() % 4 {
+                    // Mostly the headers, where sizes are.
+                    let span = if next() % 2 == 0 { 64 } else { bytes.len() };
+                    let at = next() % span.min(bytes.len());
+                    bytes[at] = next() as u8;
+                }
+                let _ = decode_image("damaged", &bytes);
+            }
+        }
+    }
 }

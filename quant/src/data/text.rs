@@ -91,7 +91,7 @@ impl TextEncoder {
             )));
         }
         let mut tokenizer = if path == "tokenizer.json" {
-            Tokenizer::from_bytes(&*files.read(path)?)
+            tokenizer_json(&files.read(path)?)
                 .map_err(|e| failed(format!("not a tokenizer of the `tokenizers` library: {e}")))?
         } else {
             let bytes = files.read(path).map_err(|e| match e {
@@ -138,10 +138,8 @@ impl TextEncoder {
     }
 
     fn ids(&self, text: &str) -> Result<Encoded, DataError> {
-        let encoding = self
-            .tokenizer
-            .encode(text, true)
-            .map_err(|e| DataError::Tokenizer { path: "text".to_owned(), reason: e.to_string() })?;
+        let encoding = guarded(|| self.tokenizer.encode(text, true))
+            .map_err(|reason| DataError::Tokenizer { path: "text".to_owned(), reason })?;
         let all = encoding.get_ids();
         let mut input_ids: Vec<i64> = all.iter().take(self.max_tokens).map(|&id| i64::from(id)).collect();
         let mut warnings = Vec::new();
@@ -221,7 +219,24 @@ fn word_piece(bytes: &[u8]) -> Result<Tokenizer, String> {
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100, "vocab": vocabulary},
     });
-    Tokenizer::from_bytes(file.to_string()).map_err(|e| e.to_string())
+    guarded(|| Tokenizer::from_bytes(file.to_string()))
+}
+
+/// A `tokenizer.json`. The library panics on some files that are not JSON or have an unknown decoder; so the
+/// JSON is checked first, and the decoder, which is for the way back to text, is left out.
+fn tokenizer_json(bytes: &[u8]) -> Result<Tokenizer, String> {
+    let mut file: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let fields = file.as_object_mut().ok_or("expected a JSON object")?;
+    fields.insert("decoder".to_owned(), Value::Null);
+    guarded(|| Tokenizer::from_bytes(file.to_string()))
+}
+
+/// A call of the library with its panics as errors: the file that it works by may come from a stranger.
+fn guarded<T, E: std::fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("the tokenizer library failed on it; take the original file of the model".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -279,5 +294,28 @@ mod tests {
         assert!(read(EmbeddedFiles(&[("vocab.txt", b"\xff\xfe")]), 20).contains("UTF-8"));
         assert!(read(FOLDERS[0], 0).contains("0 tokens"));
         assert!(read(FOLDERS[0], usize::MAX).contains("expected 2"));
+    }
+
+    #[test]
+    fn damaged_tokenizers_never_panic() {
+        let unknown_decoder = br#"{"version": "1.0", "decoder": {"type": 3}}"#;
+        assert!(tokenizer_json(unknown_decoder).is_err());
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize
+        };
+        for _ in 0..500 {
+            let mut bytes = JSON.to_vec();
+            let at = next() % bytes.len();
+            if next() % 2 == 0 {
+                bytes[at] = b'0' + (next() % 10) as u8;
+            } else {
+                bytes.remove(at);
+            }
+            if let Ok(tokenizer) = tokenizer_json(&bytes) {
+                let _ = guarded(|| tokenizer.encode("the RED car, [MASK] z\u{fc}rich \u{6f22}", true));
+            }
+        }
     }
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::packing::{PackingError, pack, unpack};
 use super::replace_atomic;
+use crate::quantizer::Params;
 use crate::terms::Bits;
 
 /// The version of the format.
@@ -86,6 +87,25 @@ pub enum Payload<'a> {
         /// The quantizer's name, for readers.
         scheme: String,
     },
+}
+
+impl Payload<'static> {
+    /// Codes of values that were fake-quantized with `params` over rows (the first dimension), so that they read
+    /// back to the last bit. Grids that no affine rule gives exactly get a table; `None` when that would be
+    /// larger than the values (16 bits) or the values are not on a grid of that many levels.
+    pub fn of_quantized(values: &[f32], shape: &[usize], params: &Params) -> Option<Self> {
+        let rows = matrix(shape)?.0;
+        let affine = Grid::Affine {
+            scale: params.scale.clone(),
+            zero_point: if params.zero_point.is_empty() { vec![0.0] } else { params.zero_point.clone() },
+        };
+        let (codes, grid) = if let Some(codes) = affine_codes(values, rows, params.bits, &affine) {
+            (codes, affine)
+        } else {
+            level_codes(values, rows, params.bits)?
+        };
+        Some(Self::Codes { bits: params.bits, codes: codes.into(), grid, scheme: params.scheme.to_string() })
+    }
 }
 
 /// A tensor to be written.
@@ -284,25 +304,33 @@ pub fn affine_codes(values: &[f32], rows: usize, bits: Bits, grid: &Grid) -> Opt
     (decode(&codes, columns, bits, grid) == values).then_some(codes)
 }
 
-/// Codes and tables of values that lie on any grid: each row's distinct values, ascending, become its levels.
-/// `None` when a row has more than `2^bits` of them.
+/// Codes and tables of values that lie on any grid of at most 8 bits: the distinct values, ascending, become
+/// the levels, of the whole tensor if they are few enough, else of each row. `None` when they are too many.
 pub fn level_codes(values: &[f32], rows: usize, bits: Bits) -> Option<(Vec<u16>, Grid)> {
-    let each = bits.levels()? as usize;
+    // A table of 16 bits would be larger than the values.
+    let each = bits.levels().filter(|&n| n <= 256)? as usize;
+    table_codes(values, 1, each).or_else(|| table_codes(values, rows, each))
+}
+
+fn table_codes(values: &[f32], rows: usize, each: usize) -> Option<(Vec<u16>, Grid)> {
     let columns = values.len().checked_div(rows).filter(|c| c * rows == values.len())?;
     let (mut codes, mut table) = (Vec::with_capacity(values.len()), Vec::new());
     for row in values.chunks(columns.max(1)) {
-        let mut levels = row.to_vec();
-        levels.sort_by(f32::total_cmp);
-        levels.dedup_by(|a, b| a.to_bits() == b.to_bits());
-        let last = *levels.last()?;
-        if levels.len() > each {
-            return None;
+        // The few values there are, not a sorted copy of all.
+        let mut levels: Vec<f32> = Vec::with_capacity(each);
+        for value in row {
+            if let Err(at) = levels.binary_search_by(|l| l.total_cmp(value)) {
+                if levels.len() == each {
+                    return None;
+                }
+                levels.insert(at, *value);
+            }
         }
         for value in row {
             codes.push(levels.binary_search_by(|l| l.total_cmp(value)).ok()? as u16);
         }
         // Codes that no value has repeat the largest level.
-        levels.resize(each, last);
+        levels.resize(each, *levels.last()?);
         table.extend(levels);
     }
     Some((codes, Grid::Levels(table)))
@@ -500,6 +528,29 @@ mod tests {
         assert!(WeightFile::open("w", &shape).unwrap().read("w").is_err());
         let file = WeightFile::open("w", &good).unwrap();
         assert!(file.read("none").unwrap_err().to_string().contains("none"));
+    }
+
+    #[test]
+    fn every_family_is_reproduced() {
+        use crate::quantizer::{Distribution, Family, RangeSearch, Scheme, quantizer};
+        use crate::terms::Layout;
+        let values: Vec<f32> = (0..6 * 40).map(|i| (i as f32 * 0.37).sin() * (1 + i / 40) as f32).collect();
+        let layout = Layout::axis(&[6, 40], 0).unwrap();
+        for &family in Family::ALL {
+            for n in [2, 4, 7, 8] {
+                let scheme = Scheme::new(family, RangeSearch::MinMax);
+                for scheme in [scheme.clone(), scheme.per_channel()] {
+                    let data = Distribution::Raw { values: &values, layout };
+                    let Ok(params) = quantizer(family).fit(&data, &scheme, bits(n)) else { continue };
+                    let mut fake = values.clone();
+                    quantizer(family).fake_quantize(&mut fake, layout, &params);
+                    let payload = Payload::of_quantized(&fake, &[6, 40], &params).unwrap();
+                    let bytes = written(vec![entry("w", &[6, 40], payload)]).unwrap();
+                    let (shape, read) = WeightFile::open("w", &bytes).unwrap().read("w").unwrap();
+                    assert_eq!((shape, read), (vec![6, 40], fake), "{scheme} {n}");
+                }
+            }
+        }
     }
 
     proptest! {

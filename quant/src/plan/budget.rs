@@ -1,6 +1,7 @@
 //! What a plan costs: bits, bytes and bit-operations.
 
 use super::{Plan, SitePlan};
+use crate::quantizer::Granularity;
 use crate::terms::{SiteId, Slot};
 
 /// Bits that full precision counts as in averages and bit-operations: what a half-precision engine runs.
@@ -28,7 +29,7 @@ pub struct Budget {
     pub average_weight_bits: f64,
     /// Bits an activation, weighted by the MACs of its layer; full precision counts as 16.
     pub average_activation_bits: f64,
-    /// Bytes of the weights: packed codes (rows padded to bytes), 4 bytes for each scale and zero point,
+    /// Bytes of the weights: packed codes (rows padded to bytes), 4 bytes for each fitted parameter,
     /// 4 bytes for each weight in full precision.
     pub weight_bytes: u64,
     /// Bytes of the same weights in 32-bit full precision.
@@ -78,10 +79,15 @@ fn bytes(site: Option<&SitePlan>, cost: &LayerCost) -> u64 {
     rows.saturating_mul(row_bytes).saturating_add(overhead(site, rows))
 }
 
-/// Bytes of scales and zero points; before fitting one of each a row is assumed.
+/// Bytes of the parameters; before fitting, a scale and a zero point for each row or for the tensor.
 fn overhead(site: Option<&SitePlan>, rows: u64) -> u64 {
+    let per_tensor = matches!(
+        site,
+        Some(SitePlan::Quantized { scheme, .. }) if scheme.granularity == Granularity::Tensor
+    );
     let numbers = match site.and_then(SitePlan::params) {
-        Some(params) => (params.scale.len() + params.zero_point.len()) as u64,
+        Some(params) => params.parameters().iter().map(|(_, values)| values.len() as u64).sum(),
+        None if per_tensor => 2,
         None => rows.saturating_mul(2),
     };
     numbers.saturating_mul(4)
@@ -105,12 +111,12 @@ mod tests {
 
     #[test]
     fn averages_bytes_and_bit_operations() {
-        // Weights 4 bits, inputs float, attention operands 4 bits, one scale and one zero point per tensor.
+        // Weights 4 bits, inputs float, attention operands 4 bits, three parameters per tensor.
         let cost = budget(&plan(), &costs());
         assert_eq!(cost.average_weight_bits, 4.0);
         assert_eq!(cost.average_activation_bits, (300.0 * 16.0 + 200.0 * 4.0 + 600.0 * 16.0) / 1100.0);
         // 3 weights of 4 bits a row are 2 bytes.
-        assert_eq!(cost.weight_bytes, 9 * 2 + 8 + 12 * 2 + 8);
+        assert_eq!(cost.weight_bytes, 9 * 2 + 12 + 12 * 2 + 12);
         assert_eq!(cost.float_weight_bytes, 63 * 4);
         assert_eq!(cost.bit_operations, 900.0 * 64.0 + 100.0 * 16.0);
     }
@@ -121,7 +127,7 @@ mod tests {
         let cost = budget(&float, &costs());
         assert_eq!((cost.average_weight_bits, cost.average_activation_bits), (16.0, 16.0));
         assert_eq!(cost.weight_bytes, cost.float_weight_bytes);
-        let eight = Some((scheme(), Bits::new(8).unwrap()));
+        let eight = Some((scheme().per_channel(), Bits::new(8).unwrap()));
         let cost = budget(&Plan::uniform_over(model(), sites(), eight, None), &costs());
         assert_eq!(cost.weight_bytes, 63 + 21 * 8);
         assert_eq!(budget(&float, &[]).weight_bytes, 0);

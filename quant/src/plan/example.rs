@@ -1,15 +1,21 @@
 //! A small plan for the tests of this module.
 
-use super::pending::{Params, Scheme};
 use super::{CalibrationRef, ModelRef, Plan, Rewrite, SitePlan};
+use crate::quantizer::{Family, Params, RangeSearch, Scheme};
 use crate::terms::{Bits, SiteId, Slot};
 
 pub(super) fn scheme() -> Scheme {
-    Scheme { family: "uniform".to_owned(), granularity: "tensor".to_owned() }
+    Scheme::new(Family::Uniform, RangeSearch::repq())
 }
 
 pub(super) fn params(scale: f32) -> Params {
-    Params { scheme: scheme(), bits: Bits::new(4).unwrap(), scale: vec![scale], zero_point: vec![3.0] }
+    Params {
+        scheme: scheme(),
+        bits: Bits::new(4).unwrap(),
+        scale: vec![scale],
+        zero_point: vec![3.0],
+        extra: [("tau".to_owned(), vec![0.5])].into(),
+    }
 }
 
 pub(super) fn model() -> ModelRef {

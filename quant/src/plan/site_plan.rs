@@ -6,7 +6,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::pending::{Params, Scheme};
+use crate::quantizer::{Params, Scheme};
 use crate::terms::Bits;
 
 /// A site in full precision, or its quantizer. Written `"float"`, or `{"scheme", "bits", "params"}`.

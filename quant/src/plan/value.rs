@@ -8,8 +8,8 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::file::FORMAT;
-use super::pending::Scheme;
 use super::{PlanError, SitePlan, nearest};
+use crate::quantizer::Scheme;
 use crate::terms::{Bits, SiteId, Slot};
 
 /// The model that a plan is for.

@@ -220,6 +220,8 @@ pub struct App {
     pub calibration: Calibration,
     /// The plan and its history.
     pub plan: PlanState,
+    /// The name of the plan.
+    pub plan_name: String,
     /// The fitted plan.
     pub fitted: Option<Arc<PlanView>>,
     /// What the layer table shows of each layer.
@@ -288,6 +290,7 @@ impl App {
             summary_of: HashMap::new(),
             calibration: Calibration::default(),
             plan,
+            plan_name: String::new(),
             fitted: None,
             facts: Facts::default(),
             layers: Layers::default(),
@@ -352,11 +355,12 @@ impl App {
 
     /// Whether the shown masks are those of the newest edit.
     pub fn sample_is_current(&self) -> bool {
-        self.shown.as_ref().is_some_and(|shown| {
-            shown.generation >= self.plan.generation
-                && shown.sample == self.sample
-                && shown.text == self.sentence()
-        })
+        self.calibration.complete
+            && self.shown.as_ref().is_some_and(|shown| {
+                shown.generation >= self.plan.generation
+                    && shown.sample == self.sample
+                    && shown.text == self.sentence()
+            })
     }
 
     /// Whether the evaluation is of the newest edit and complete.

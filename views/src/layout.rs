@@ -94,8 +94,8 @@ impl Screen {
 
 fn wide(body: Rect) -> Vec<(Pane, Rect)> {
     let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Min(0)]).areas(body);
-    // Pictures are wide and low: three beside each other in half the width want about a third of the height.
-    let samples = (left.width / 6 + 4).clamp(10, body.height * 45 / 100);
+    // Three pictures of 4 to 3 beside each other, a line of figures, captions and the frame.
+    let samples = (left.width / 3 * 3 / 8 + 5).clamp(10, body.height * 45 / 100);
     let [layers, samples] = Layout::vertical([Constraint::Min(6), Constraint::Length(samples)]).areas(left);
     let quantizers = (body.height / 3).clamp(8, 16);
     let why = (body.height / 5).clamp(5, 12);

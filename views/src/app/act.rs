@@ -7,6 +7,7 @@ use super::select::Operand;
 use super::{App, Effect, Level, Pane};
 use crate::command::{Action, Key, find};
 use bitloupe_quant::session::messages::{Job, Request};
+use bitloupe_quant::terms::Slot;
 
 impl App {
     /// Does an action if it can be done now; says why not otherwise.
@@ -35,9 +36,9 @@ impl App {
                 self.ask_site()
             }
             Action::Activation => {
-                let product = self.layer().is_some_and(|layer| {
-                    layer.sites.iter().all(|site| site.site.slot != bitloupe_quant::terms::Slot::Weight)
-                });
+                let product = self
+                    .layer()
+                    .is_some_and(|layer| layer.sites.iter().all(|site| site.site.slot != Slot::Weight));
                 let next = if product && self.operand == Operand::Activation(0) { 1 } else { 0 };
                 self.show_operand(Operand::Activation(next))
             }
@@ -254,11 +255,15 @@ impl App {
     }
 
     fn undo(&mut self) -> Vec<Effect> {
-        if self.plan.undo() { self.edited() } else { Vec::new() }
+        let Some(reason) = self.plan.undo() else { return Vec::new() };
+        self.note(Level::Info, format!("undone: {reason}"));
+        self.edited()
     }
 
     fn redo(&mut self) -> Vec<Effect> {
-        if self.plan.redo() { self.edited() } else { Vec::new() }
+        let Some(reason) = self.plan.redo() else { return Vec::new() };
+        self.note(Level::Info, format!("done again: {reason}"));
+        self.edited()
     }
 
     fn copy(&mut self) -> Vec<Effect> {

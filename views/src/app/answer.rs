@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SiteSummary};
 
 use super::{App, Calibration, Effect, Level, jobs};
@@ -18,7 +19,9 @@ impl App {
                 return self.calibrated(sites, samples, complete);
             }
             Event::Plan(fitted) => {
-                if self.fitted.as_ref().is_none_or(|old| old.generation <= fitted.generation) {
+                // What is fitted before the calibration is the float plan of the first look.
+                let newer = self.fitted.as_ref().is_none_or(|old| old.generation <= fitted.generation);
+                if self.calibration.complete && newer {
                     self.fitted = Some(fitted);
                     self.gather_facts();
                 }
@@ -78,14 +81,19 @@ impl App {
         self.layers.open(&model);
         self.sample = 0;
         if let Some(recovered) = &model.recovered {
-            if self.plan.recover(recovered) {
+            if self.plan.replace(recovered, "the plan of a session that ended early") {
                 self.note(
                     Level::Warning,
                     "the plan of a session that ended early is back; u takes the last plan instead",
                 );
             }
-        } else if let (true, Some((name, plan))) = (self.plan.is_blank(), model.presets.first()) {
-            self.plan.start(name, plan);
+        } else if self.plan.is_blank() {
+            // The first ready-made plan that quantizes anything: there is something to see from the start.
+            let quantizes = |plan: &Plan| plan.sites().any(|(_, site)| !site.is_float());
+            let first = model.presets.iter().find(|(_, plan)| quantizes(plan)).or(model.presets.first());
+            if let Some((_, plan)) = first {
+                self.plan.start(plan);
+            }
         }
         self.model = Some(model);
         self.gather_facts();

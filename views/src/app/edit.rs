@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Job, Request};
-use bitloupe_quant::terms::Bits;
+use bitloupe_quant::terms::{Bits, Slot};
 
 use super::facts::{Facts, SiteSummaryRef};
 use super::{App, Effect, Level};
@@ -74,7 +74,7 @@ impl App {
 
     /// Starts from a ready-made plan.
     pub(super) fn take_preset(&mut self, name: &str, plan: &Arc<Plan>) -> Vec<Effect> {
-        if self.plan.replace(name, plan) { self.edited() } else { Vec::new() }
+        if self.plan.replace(plan, name) { self.edited() } else { Vec::new() }
     }
 
     /// The scheme for a site that has none yet: the best choice, or the first one offered.
@@ -82,7 +82,7 @@ impl App {
         let best = self.best_choice().and_then(|(place, _)| self.choices().get(place));
         best.map(|choice| choice.scheme.clone()).or_else(|| {
             let model = self.model.as_ref()?;
-            let weight = self.site_id()?.slot == bitloupe_quant::terms::Slot::Weight;
+            let weight = self.site_id()?.slot == Slot::Weight;
             if weight {
                 model.weight_schemes.first().cloned()
             } else {
@@ -110,14 +110,23 @@ impl App {
         self.shown_generation = generation;
         self.jobs.start(Job::Sample);
         let text = self.typed_sentence().map(str::to_owned);
-        let request = Request::Show { generation, plan: self.plan.current(), sample: self.sample, text };
+        // Before the calibration a plan cannot be fitted: the full-precision mask is there to look at meanwhile.
+        let plan = if self.calibration.complete { self.plan.current() } else { self.float_plan() };
+        let request = Request::Show { generation, plan, sample: self.sample, text };
         vec![Effect::Send(request), Effect::WakeAfter(IDLE)]
+    }
+
+    /// A plan that names no site.
+    fn float_plan(&self) -> Arc<Plan> {
+        Arc::new(Plan::new(self.plan.current().model.clone()))
     }
 
     /// Fits the shown site.
     pub(super) fn ask_site(&mut self) -> Vec<Effect> {
         let Some(site) = self.site_id().cloned() else { return Vec::new() };
-        if self.ended {
+        // An activation has nothing to fit before its first calibration sample; a weight has.
+        let known = site.slot == Slot::Weight || self.summary_of.contains_key(&site);
+        if self.ended || !known {
             return Vec::new();
         }
         let generation = self.next_generation();
@@ -191,6 +200,7 @@ impl App {
             self.summary_of.get(site).and_then(|place| self.summaries.get(*place)).map(SiteSummaryRef::from)
         };
         self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary);
+        self.plan_name = self.plan.name(&model.presets);
         self.rebuild_layers();
     }
 

@@ -1,34 +1,24 @@
-//! The plan that is edited, what it was before, and whether it is saved.
+//! The plan that is edited, with its history.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bitloupe_quant::plan::{ModelRef, Plan, SitePlan};
+use bitloupe_quant::plan::{History, ModelRef, Plan, PlanEdit, SitePlan};
 use bitloupe_quant::quantizer::Scheme;
 use bitloupe_quant::session::messages::Generation;
 use bitloupe_quant::terms::{Bits, SiteId};
-
-/// Steps back that are kept; a step shares all but the changed plan.
-const KEPT: usize = 500;
-
-/// A plan with its name.
-#[derive(Debug, Clone)]
-struct Step {
-    name: Arc<str>,
-    plan: Arc<Plan>,
-}
 
 /// The plan and its history.
 #[derive(Debug)]
 pub struct PlanState {
     /// Of the request that followed the newest edit.
     pub generation: Generation,
-    now: Step,
-    back: Vec<Step>,
-    forward: Vec<Step>,
-    saved: Option<Arc<Plan>>,
+    history: History,
+    now: Arc<Plan>,
     saving: Option<Arc<Plan>>,
     blank: bool,
+    /// What the command line gave, with its name.
+    initial: Option<(String, Arc<Plan>)>,
     /// What a site had before it was made float.
     before_float: HashMap<SiteId, SitePlan>,
     bits_before_float: Option<Bits>,
@@ -37,17 +27,16 @@ pub struct PlanState {
 impl PlanState {
     /// The plan given at the start, or a blank one until the model is open.
     pub fn new(initial: Option<(String, Arc<Plan>)>) -> Self {
-        let blank = initial.is_none();
-        let (name, plan) =
-            initial.unwrap_or_else(|| ("float".to_owned(), Arc::new(Plan::new(ModelRef::default()))));
+        let now = initial
+            .as_ref()
+            .map_or_else(|| Arc::new(Plan::new(ModelRef::default())), |(_, plan)| Arc::clone(plan));
         Self {
             generation: 0,
-            saved: Some(Arc::clone(&plan)),
-            now: Step { name: name.into(), plan },
-            back: Vec::new(),
-            forward: Vec::new(),
+            history: History::new((*now).clone()),
+            now,
             saving: None,
-            blank,
+            blank: initial.is_none(),
+            initial,
             before_float: HashMap::new(),
             bits_before_float: None,
         }
@@ -55,12 +44,21 @@ impl PlanState {
 
     /// The plan.
     pub fn current(&self) -> Arc<Plan> {
-        Arc::clone(&self.now.plan)
+        Arc::clone(&self.now)
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.now.name
+    /// Its name: the ready-made plan it is nearest to, and how many sites differ from that.
+    pub fn name(&self, presets: &[(String, Arc<Plan>)]) -> String {
+        let sites = self.now.sites().count();
+        let candidates = self.initial.iter().chain(presets);
+        let nearest = candidates
+            .map(|(name, plan)| (differences(&self.now, plan), name))
+            .min_by_key(|(count, _)| *count);
+        match nearest {
+            Some((0, name)) => name.clone(),
+            Some((count, name)) if count * 2 <= sites => format!("{name} +{count}"),
+            _ => self.now.method.clone(),
+        }
     }
 
     /// Whether no plan was given and none taken yet.
@@ -70,7 +68,7 @@ impl PlanState {
 
     /// Whether it differs from what was saved last (or from what the session began with).
     pub fn is_dirty(&self) -> bool {
-        self.saved.as_ref().is_none_or(|saved| !Arc::ptr_eq(saved, &self.now.plan))
+        self.history.is_dirty()
     }
 
     /// Notes what is being written.
@@ -78,16 +76,16 @@ impl PlanState {
         self.saving = Some(self.current());
     }
 
-    /// Notes that it was written.
+    /// Notes that it was written. A plan that was edited meanwhile is still unsaved.
     pub fn mark_saved(&mut self) {
-        if let Some(plan) = self.saving.take() {
-            self.saved = Some(plan);
+        if self.saving.take().is_some_and(|plan| Arc::ptr_eq(&plan, &self.now)) {
+            self.history.mark_saved();
         }
     }
 
     /// Bits of a site; a site that the plan does not name is float.
     pub fn bits(&self, site: &SiteId) -> Bits {
-        self.now.plan.site(site).map_or(Bits::FLOAT, SitePlan::bits)
+        self.now.site(site).map_or(Bits::FLOAT, SitePlan::bits)
     }
 
     /// The scheme of a site; of a float one what it had before.
@@ -96,7 +94,7 @@ impl PlanState {
             SitePlan::Quantized { scheme, .. } => Some(scheme.clone()),
             SitePlan::Float => None,
         };
-        self.now.plan.site(site).and_then(scheme).or_else(|| self.before_float.get(site).and_then(scheme))
+        self.now.site(site).and_then(scheme).or_else(|| self.before_float.get(site).and_then(scheme))
     }
 
     /// The bits that a float site goes back to.
@@ -105,25 +103,22 @@ impl PlanState {
     }
 
     /// Begins with a plan; that is no edit.
-    pub fn start(&mut self, name: &str, plan: &Arc<Plan>) {
-        self.now = Step { name: name.into(), plan: Arc::clone(plan) };
-        self.saved = Some(Arc::clone(plan));
+    pub fn start(&mut self, plan: &Arc<Plan>) {
+        self.history = History::new((**plan).clone());
+        self.now = Arc::clone(plan);
         self.blank = false;
     }
 
-    /// Takes the plan of a journal; the one before stays one step back, and the plan counts as unsaved.
-    pub fn recover(&mut self, plan: &Arc<Plan>) -> bool {
-        self.push("recovered".into(), Arc::clone(plan))
+    /// Takes another plan as one step. Says whether anything changed.
+    pub fn replace(&mut self, plan: &Plan, reason: impl Into<String>) -> bool {
+        let edit = PlanEdit::between(&self.now, plan, reason);
+        self.apply(edit, false)
     }
 
-    /// Takes another plan as one step.
-    pub fn replace(&mut self, name: &str, plan: &Arc<Plan>) -> bool {
-        self.push(name.into(), Arc::clone(plan))
-    }
-
-    /// Gives sites some bits; those without a scheme get `fallback`. Says whether anything changed.
+    /// Gives sites some bits; those without a scheme get `fallback`. Steps of the same sites are undone at once.
     pub fn set_bits(&mut self, sites: &[SiteId], bits: Bits, fallback: Option<&Scheme>) -> bool {
-        self.edit(sites, |state, site| {
+        let what = if bits.is_float() { "float".to_owned() } else { format!("{bits} bits") };
+        self.edit(sites, &what, true, |state, site| {
             if bits.is_float() {
                 return Some(SitePlan::Float);
             }
@@ -134,7 +129,7 @@ impl PlanState {
 
     /// Gives sites a scheme; float ones get `bits`. Says whether anything changed.
     pub fn set_scheme(&mut self, sites: &[SiteId], scheme: &Scheme, bits: Bits) -> bool {
-        self.edit(sites, |state, site| {
+        self.edit(sites, &scheme.to_string(), false, |state, site| {
             let now = state.bits(site);
             Some(SitePlan::unfitted(scheme.clone(), if now.is_float() { bits } else { now }))
         })
@@ -142,70 +137,87 @@ impl PlanState {
 
     /// Gives sites what one of them has. Says whether anything changed.
     pub fn copy(&mut self, from: &SiteId, sites: &[SiteId]) -> bool {
-        let wanted = match self.now.plan.site(from) {
+        let wanted = match self.now.site(from) {
             Some(SitePlan::Quantized { scheme, bits, .. }) => SitePlan::unfitted(scheme.clone(), *bits),
             _ => SitePlan::Float,
         };
-        self.edit(sites, |_, _| Some(wanted.clone()))
+        self.edit(sites, &format!("as {from}"), false, |_, _| Some(wanted.clone()))
     }
 
     /// One step of the history: what `change` says for each site.
-    fn edit(&mut self, sites: &[SiteId], change: impl Fn(&Self, &SiteId) -> Option<SitePlan>) -> bool {
-        let mut plan: Option<Plan> = None;
+    fn edit(
+        &mut self,
+        sites: &[SiteId],
+        what: &str,
+        merging: bool,
+        change: impl Fn(&Self, &SiteId) -> Option<SitePlan>,
+    ) -> bool {
+        let mut changes = Vec::new();
         for site in sites {
             let Some(wanted) = change(self, site) else { continue };
-            let now = self.now.plan.site(site).cloned().unwrap_or(SitePlan::Float);
+            let now = self.now.site(site).cloned().unwrap_or(SitePlan::Float);
             if same_choice(&now, &wanted) {
                 continue;
             }
-            if wanted.bits().is_float() {
+            if wanted.is_float() {
                 self.bits_before_float = Some(now.bits());
                 self.before_float.insert(site.clone(), now);
             }
-            plan.get_or_insert_with(|| (*self.now.plan).clone()).set(site, Some(wanted));
+            changes.push((site.clone(), Some(wanted)));
         }
-        let Some(plan) = plan else { return false };
-        let name = Arc::clone(&self.now.name);
-        let name = if name.ends_with('+') { name } else { format!("{name}+").into() };
-        self.push(name, Arc::new(plan))
+        let reason = match changes.as_slice() {
+            [(site, _)] => format!("{site} {what}"),
+            changes => format!("{} sites {what}", changes.len()),
+        };
+        let edit = PlanEdit::set(&self.now, changes, reason);
+        self.apply(edit, merging)
     }
 
-    fn push(&mut self, name: Arc<str>, plan: Arc<Plan>) -> bool {
-        if *plan == *self.now.plan {
+    fn apply(&mut self, edit: PlanEdit, merging: bool) -> bool {
+        if edit.is_empty() {
             return false;
         }
-        self.back.push(std::mem::replace(&mut self.now, Step { name, plan }));
-        if self.back.len() > KEPT {
-            self.back.remove(0);
+        let applied = if merging { self.history.apply_merging(edit) } else { self.history.apply(edit) };
+        if let Err(error) = applied {
+            tracing::error!("{error}");
+            return false;
         }
-        self.forward.clear();
         self.blank = false;
+        self.now = Arc::new(self.history.plan().clone());
         true
     }
 
     /// Whether there is a step to undo.
     pub fn can_undo(&self) -> bool {
-        !self.back.is_empty()
+        self.history.undo_reason().is_some()
     }
 
     /// Whether there is a step to do again.
     pub fn can_redo(&self) -> bool {
-        !self.forward.is_empty()
+        self.history.redo_reason().is_some()
     }
 
-    /// One step back.
-    pub fn undo(&mut self) -> bool {
-        let Some(step) = self.back.pop() else { return false };
-        self.forward.push(std::mem::replace(&mut self.now, step));
-        true
+    /// One step back; says what was undone.
+    pub fn undo(&mut self) -> Option<String> {
+        let reason = self.history.undo().ok()??.reason.clone();
+        self.now = Arc::new(self.history.plan().clone());
+        Some(reason)
     }
 
-    /// One step forward.
-    pub fn redo(&mut self) -> bool {
-        let Some(step) = self.forward.pop() else { return false };
-        self.back.push(std::mem::replace(&mut self.now, step));
-        true
+    /// One step forward; says what was done again.
+    pub fn redo(&mut self) -> Option<String> {
+        let reason = self.history.redo().ok()??.reason.clone();
+        self.now = Arc::new(self.history.plan().clone());
+        Some(reason)
     }
+}
+
+/// Sites that two plans treat differently.
+fn differences(a: &Plan, b: &Plan) -> usize {
+    let float = &SitePlan::Float;
+    let changed = a.sites().filter(|(site, plan)| !same_choice(plan, b.site(site).unwrap_or(float))).count();
+    // A site that only the other plan names is float here.
+    changed + b.sites().filter(|(site, plan)| a.site(site).is_none() && !plan.is_float()).count()
 }
 
 /// Fitted parameters follow from scheme and bits, so they make no difference.

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-/// The tree. Chains without a branch are one node, so `blocks.0.attn` needs no three levels.
+/// A group of fewer layers has no line of its own.
+const SMALLEST_GROUP: usize = 5;
+
+/// The tree.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     nodes: Vec<Node>,
@@ -54,7 +57,7 @@ impl Tree {
             tree.insert(layer, name);
         }
         let roots = std::mem::take(&mut tree.roots);
-        tree.roots = roots.into_iter().map(|root| tree.merge(root)).collect();
+        tree.roots = roots.into_iter().flat_map(|root| tree.arrange(root)).collect();
         tree
     }
 
@@ -97,23 +100,39 @@ impl Tree {
         }
     }
 
-    /// Merges a chain into its last node and returns that.
-    fn merge(&mut self, index: usize) -> usize {
-        let mut index = index;
-        while let Some(node) = self.nodes.get(index) {
-            let ([child], None) = (node.children.as_slice(), node.layer) else { break };
-            let (label, child) = (node.label.clone(), *child);
-            if let Some(node) = self.nodes.get_mut(child) {
+    /// Takes a node and what is below; gives what takes its place. A group is only worth a line of its own where
+    /// it holds some layers and not just other groups: `blocks` with nothing but `0`, `1`, … becomes `blocks.0`,
+    /// `blocks.1`, …, and a pair of layers keeps its path in its names.
+    fn arrange(&mut self, index: usize) -> Vec<usize> {
+        let Some(node) = self.nodes.get(index) else { return Vec::new() };
+        let (label, own, count) = (node.label.clone(), node.layer.is_some(), node.layers.len());
+        let below = node.children.clone();
+        if below.is_empty() {
+            return vec![index];
+        }
+        let children: Vec<usize> = below.into_iter().flat_map(|child| self.arrange(child)).collect();
+        let is_group = |child: &usize| self.nodes.get(*child).is_some_and(|node| !node.children.is_empty());
+        let only_groups = !own && children.iter().all(is_group);
+        let dissolves = count < SMALLEST_GROUP || only_groups || (!own && children.len() == 1);
+        if !dissolves {
+            if let Some(node) = self.nodes.get_mut(index) {
+                node.children = children;
+            }
+            return vec![index];
+        }
+        for child in &children {
+            if let Some(node) = self.nodes.get_mut(*child) {
                 node.label = format!("{label}.{}", node.label);
             }
-            index = child;
         }
-        let children = self.nodes.get(index).map(|node| node.children.clone()).unwrap_or_default();
-        let merged = children.into_iter().map(|child| self.merge(child)).collect();
+        if !own {
+            return children;
+        }
         if let Some(node) = self.nodes.get_mut(index) {
-            node.children = merged;
+            node.children.clear();
+            node.layers = node.layer.into_iter().collect();
         }
-        index
+        std::iter::once(index).chain(children).collect()
     }
 
     /// The paths of all groups.
@@ -189,30 +208,33 @@ mod tests {
     ];
 
     #[test]
-    fn chains_are_one_node() {
+    fn only_groups_worth_a_line_get_one() {
         let rows = Tree::new(NAMES).rows(&HashSet::new(), &|_| true);
         assert_eq!(
             drawn(&rows),
             [
                 "patch=0",
                 "layers(5)",
-                " 0.attn(2)",
-                "  qkv=1",
-                "  proj=2",
-                " 1(3)",
-                "  attn.qkv=3",
-                "  mlp(2)",
-                "   mlp=4",
-                "   fc1=5"
+                " 0.attn.qkv=1",
+                " 0.attn.proj=2",
+                " 1.attn.qkv=3",
+                " 1.mlp=4",
+                " 1.mlp.fc1=5"
             ]
         );
+        let parts = ["q", "k", "v", "o", "fc1", "fc2"];
+        let blocks: Vec<String> =
+            (0..12).map(|i| format!("vision.blocks.{}.{}", i / 6, parts[i % 6])).collect();
+        let rows = Tree::new(blocks.iter().map(String::as_str)).rows(&HashSet::new(), &|_| true);
+        assert_eq!(drawn(&rows)[..2], ["vision.blocks.0(6)", " q=0"]);
     }
 
     #[test]
     fn folding_and_filtering_hide_lines() {
         let tree = Tree::new(NAMES);
-        let folded = HashSet::from(["layers.0.attn".to_owned()]);
-        assert_eq!(drawn(&tree.rows(&folded, &|layer| layer < 3)), ["patch=0", "layers(2)", " 0.attn(2)"]);
+        let folded = HashSet::from(["layers".to_owned()]);
+        assert_eq!(drawn(&tree.rows(&folded, &|layer| layer < 3)), ["patch=0", "layers(2)"]);
+        assert_eq!(drawn(&tree.rows(&HashSet::new(), &|layer| layer == 2)), ["layers(1)", " 0.attn.proj=2"]);
         assert!(tree.rows(&folded, &|_| false).is_empty());
     }
 

@@ -56,11 +56,13 @@ impl App {
         }
         self.ended = true;
         self.jobs.clear();
-        let why = panic.unwrap_or_else(|| "it ended without a message".to_owned());
-        self.note(
-            Level::Error,
-            format!("the engine has stopped: {why}. The plan is in the journal; start again to go on"),
-        );
+        // What failed last is most likely the reason; it must not be pushed off the line by "it stopped".
+        let failure =
+            || self.notes.back().filter(|note| note.level == Level::Error).map(|note| note.text.clone());
+        let why = panic.or_else(failure).unwrap_or_else(|| "it ended without a message".to_owned());
+        let next =
+            if self.model.is_some() { "; the plan is in the journal, start again to go on" } else { "" };
+        self.note(Level::Error, format!("the engine has stopped: {why}{next}"));
         Vec::new()
     }
 

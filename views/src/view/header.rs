@@ -64,7 +64,7 @@ fn facts(app: &App) -> Vec<Fact> {
     };
     let counts = format!("{calibrated} {} {} samples", glyphs.dot, model.samples.len());
     facts.push(Fact { rank: 7, spans: vec![Span::styled(counts, theme.dim())] });
-    let mut spans = vec![Span::styled("plan ", theme.dim()), Span::raw(app.plan.name().to_owned())];
+    let mut spans = vec![Span::styled("plan ", theme.dim()), Span::raw(app.plan_name.clone())];
     if app.plan.is_dirty() {
         spans.push(Span::styled(format!(" {}", glyphs.dirty), theme.warn()));
     }
@@ -102,6 +102,7 @@ fn accuracy(app: &App) -> Option<Vec<Span<'static>>> {
         let (sign, style) = match loss {
             0.02.. => (theme.glyphs.down, theme.bad()),
             0.0005.. => (theme.glyphs.down, theme.warn()),
+            -0.0005.. => ("=", theme.good()),
             _ => (theme.glyphs.up, theme.good()),
         };
         let style = if current { style } else { theme.dim() };

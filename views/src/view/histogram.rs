@@ -10,7 +10,6 @@ use super::{frame, text};
 use crate::app::{App, Pane};
 use crate::widget::axis::figure;
 use crate::widget::heat::outliers;
-use crate::widget::histogram::percent;
 
 /// The place of the plot in its pane: one line above it says what is seen.
 pub fn plot_area(rect: Rect) -> Rect {
@@ -88,7 +87,7 @@ fn plot_legend(app: &App) -> Line<'static> {
         line.push_span(Span::styled(format!("  {}{}", glyphs.clip_left, glyphs.clip_right), theme.bad()));
         let range = format!(" {} to {}", figure(f64::from(low)), figure(f64::from(high)));
         line.push_span(range);
-        line.push_span(Span::styled(format!(", {} clipped", percent(lost)), style));
+        line.push_span(Span::styled(format!(", {} % clipped", figure(lost * 100.0)), style));
     }
     if let Some(summary) = app.summary() {
         let figures = format!(

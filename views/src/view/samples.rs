@@ -11,6 +11,9 @@ use crate::app::{App, MaskView, Pane};
 use crate::widget::mask::{Tint, legend, uses_letters};
 use crate::widget::picture::fit;
 
+/// Cells that a picture among others must be wide.
+const READABLE: u16 = 16;
+
 /// Where the pictures of a view go in the pane (each above its caption).
 pub fn picture_areas(rect: Rect, view: MaskView, picture: (usize, usize)) -> Vec<(MaskView, Rect)> {
     let inner = Rect {
@@ -19,20 +22,28 @@ pub fn picture_areas(rect: Rect, view: MaskView, picture: (usize, usize)) -> Vec
         width: rect.width.saturating_sub(2),
         height: rect.height.saturating_sub(3),
     };
-    let views: &[MaskView] =
-        if view == MaskView::All { &MaskView::SINGLE } else { std::slice::from_ref(&view) };
     // The arrangement that shows the pictures largest.
-    let size = |columns: u16| {
-        let (cell_width, cell_height) = cell(inner, columns, views.len());
-        let (width, height) = fit(picture, cell_width, cell_height.saturating_mul(2));
-        u32::from(width) * u32::from(height)
+    let width = |columns: u16, count: usize| {
+        let (cell_width, cell_height) = cell(inner, columns, count);
+        fit(picture, cell_width, cell_height.saturating_mul(2)).0
     };
-    let columns = (1..=views.len() as u16).max_by_key(|columns| (size(*columns), *columns)).unwrap_or(1);
+    let widest = |count: usize| {
+        (1..=count as u16).map(|columns| (width(columns, count), columns)).max().unwrap_or((0, 1))
+    };
+    // Fewer views where all of them would be too small to read.
+    let all: [&[MaskView]; 4] = [
+        &MaskView::SINGLE,
+        &[MaskView::Truth, MaskView::Float, MaskView::Quantized],
+        &[MaskView::Truth, MaskView::Quantized],
+        &[MaskView::Quantized],
+    ];
+    let views: &[MaskView] = if view == MaskView::All {
+        all.into_iter().find(|views| widest(views.len()).0 >= READABLE).unwrap_or(&[MaskView::Quantized])
+    } else {
+        std::slice::from_ref(&view)
+    };
+    let columns = widest(views.len()).1;
     let (cell_width, cell_height) = cell(inner, columns, views.len());
-    if cell_width < 4 || cell_height < 2 {
-        // No room for all of them: the plan's mask is what matters.
-        return vec![(if view == MaskView::All { MaskView::Quantized } else { view }, shrink(inner))];
-    }
     views
         .iter()
         .enumerate()
@@ -47,10 +58,6 @@ pub fn picture_areas(rect: Rect, view: MaskView, picture: (usize, usize)) -> Vec
             (*view, area)
         })
         .collect()
-}
-
-fn shrink(inner: Rect) -> Rect {
-    Rect { height: inner.height.saturating_sub(1), ..inner }
 }
 
 /// Size of one picture's place when they stand in so many columns; a caption goes below each.
@@ -85,7 +92,7 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         raster.render(target, buffer);
         let below =
             Rect { y: target.y + raster.height().min(place.height), height: 1, ..place }.intersection(inner);
-        caption(app, *view, shown.truth.is_some(), current).render(below, buffer);
+        caption(app, *view, shown.truth.is_some(), current, place.width).render(below, buffer);
     }
 }
 
@@ -120,10 +127,11 @@ fn figures(app: &App) -> Line<'static> {
             base.patch(theme.strong()),
         ));
         let loss = float - quantized;
-        let (sign, style) = if loss > 0.0005 {
-            (theme.glyphs.down, if loss >= 0.02 { theme.bad() } else { theme.warn() })
-        } else {
-            (theme.glyphs.up, theme.good())
+        let (sign, style) = match loss {
+            0.02.. => (theme.glyphs.down, theme.bad()),
+            0.0005.. => (theme.glyphs.down, theme.warn()),
+            -0.0005.. => ("=", theme.good()),
+            _ => (theme.glyphs.up, theme.good()),
         };
         line.push_span(Span::styled(
             format!(" {sign}{}", text::share(loss.abs())),
@@ -144,7 +152,7 @@ fn figures(app: &App) -> Line<'static> {
     line
 }
 
-fn caption(app: &App, view: MaskView, has_truth: bool, current: bool) -> Line<'static> {
+fn caption(app: &App, view: MaskView, has_truth: bool, current: bool, room: u16) -> Line<'static> {
     let theme = &app.theme;
     let named = |tint: Tint, name: &'static str| {
         let mut line = Line::default();
@@ -157,8 +165,9 @@ fn caption(app: &App, view: MaskView, has_truth: bool, current: bool) -> Line<'s
     let line = match view {
         MaskView::Truth | MaskView::All if has_truth => named(Tint::Truth, "truth"),
         MaskView::Truth | MaskView::All => Line::styled("picture (no truth)", theme.dim()),
-        MaskView::Float => named(Tint::Float, "full precision"),
+        MaskView::Float => named(Tint::Float, if room < 20 { "fp" } else { "full precision" }),
         MaskView::Quantized => named(Tint::Quantized, if current { "this plan" } else { "plan before" }),
+        MaskView::Difference if room < 20 => Line::styled("difference", theme.dim()),
         MaskView::Difference => {
             let mut line = Line::default();
             for (ch, style, word) in legend(theme) {

@@ -7,7 +7,7 @@ use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::{frame, text};
 use crate::app::{App, Pane, decibels};
-use crate::widget::histogram::percent;
+use crate::widget::axis::figure;
 
 /// A remedy is named from this gain on.
 const WORTH: f64 = 1.0;
@@ -39,7 +39,8 @@ fn lines(app: &App) -> Vec<Line<'_>> {
     }
     let mut counts = format!("{} values", text::count(summary.count));
     if summary.zeros > 0 && summary.count > 0 {
-        counts.push_str(&format!(", {} zeros", percent(summary.zeros as f64 / summary.count as f64)));
+        counts
+            .push_str(&format!(", {} % zeros", figure(summary.zeros as f64 / summary.count as f64 * 100.0)));
     }
     lines.push(Line::styled(counts, theme.dim()));
     if summary.nan + summary.inf > 0 {

@@ -94,10 +94,11 @@ impl Screen {
 
 fn wide(body: Rect) -> Vec<(Pane, Rect)> {
     let [left, right] = Layout::horizontal([Constraint::Percentage(50), Constraint::Min(0)]).areas(body);
-    // Three pictures of 4 to 3 beside each other, a line of figures, captions and the frame.
-    let samples = (left.width / 3 * 3 / 8 + 5).clamp(10, body.height * 45 / 100);
+    // Pictures of 4 to 3 beside each other, a line of figures, captions and the frame.
+    let pictures = if left.width >= 70 { 4 } else { 3 };
+    let samples = (left.width / pictures * 3 / 8 + 5).clamp(10, body.height * 45 / 100);
     let [layers, samples] = Layout::vertical([Constraint::Min(6), Constraint::Length(samples)]).areas(left);
-    let quantizers = (body.height / 3).clamp(8, 16);
+    let quantizers = (body.height / 4).clamp(9, 12);
     let why = (body.height / 5).clamp(5, 12);
     let [histogram, quantizers, why] =
         Layout::vertical([Constraint::Min(8), Constraint::Length(quantizers), Constraint::Length(why)])

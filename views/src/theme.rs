@@ -88,7 +88,7 @@ impl Theme {
 
     /// Values in full precision.
     pub const fn float(&self) -> Style {
-        Style::new().fg(Color::Blue)
+        Style::new().fg(Color::Cyan)
     }
 
     /// Values under the plan.

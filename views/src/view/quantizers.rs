@@ -115,7 +115,7 @@ fn bits_row(app: &App, width: usize) -> Line<'static> {
         let figure = if bits.is_float() || cell < 9 {
             String::new()
         } else {
-            value.map_or(String::new(), |value| format!(":{value:.0}dB"))
+            value.map_or(String::new(), |value| format!(" {value:.0}dB"))
         };
         let text = format!("{bits}{figure}");
         let style = if bits == now {

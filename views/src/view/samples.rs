@@ -82,7 +82,7 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         Line::styled(text, theme.dim()).render(first, buffer);
         return;
     };
-    figures(app).render(first, buffer);
+    figures(app, usize::from(first.width)).render(first, buffer);
     let current = app.sample_is_current();
     for (view, place, raster) in &app.rasters.masks {
         let place = place.intersection(inner);
@@ -115,7 +115,7 @@ fn title(app: &App, room: usize) -> Line<'static> {
 }
 
 /// IoU of both masks and how much had to run.
-fn figures(app: &App) -> Line<'static> {
+fn figures(app: &App, room: usize) -> Line<'static> {
     let theme = &app.theme;
     let Some(shown) = &app.shown else { return Line::default() };
     let current = app.sample_is_current();
@@ -148,7 +148,9 @@ fn figures(app: &App) -> Line<'static> {
         "  {} {:.0} ms, {} of {} nodes",
         theme.glyphs.dot, shown.milliseconds, shown.nodes_run, shown.nodes
     );
-    line.push_span(Span::styled(cost, theme.dim()));
+    if line.width() + text::width(&cost) <= room {
+        line.push_span(Span::styled(cost, theme.dim()));
+    }
     line
 }
 

@@ -37,7 +37,7 @@ impl Tint {
     const fn rgb(self) -> [f32; 3] {
         match self {
             Self::Truth => [60.0, 220.0, 90.0],
-            Self::Float => [70.0, 150.0, 255.0],
+            Self::Float => [50.0, 200.0, 230.0],
             Self::Quantized => [240.0, 110.0, 230.0],
         }
     }
@@ -161,7 +161,7 @@ pub fn difference(picture: Pixels, float: &Mask, quantized: &Mask, area: Rect, t
             } else if gone.max(new) >= 0.2 {
                 (theme.glyphs.added, theme.warn().patch(theme.strong()), Some([170.0, 130.0, 0.0]))
             } else if most >= 0.5 {
-                (theme.glyphs.kept, theme.float(), Some([50.0, 90.0, 150.0]))
+                (theme.glyphs.kept, theme.float(), Some([30.0, 110.0, 130.0]))
             } else if theme.has_shades() {
                 (' ', Style::new(), None)
             } else {

@@ -1,0 +1,388 @@
+//! The state of the interface. [`App::update`] turns a message into new state and effects and does nothing else,
+//! so all of it is tested without threads or a terminal.
+
+mod act;
+mod answer;
+mod edit;
+pub mod facts;
+pub mod jobs;
+pub mod layers;
+pub mod overlay;
+mod overlay_keys;
+pub mod plan;
+mod prepare;
+mod select;
+pub mod tree;
+mod update;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::messages::{
+    Event, Generation, ModelView, PlanView, Request, SampleView, SetView, SiteDetail, SiteSummary,
+};
+use bitloupe_quant::terms::SiteId;
+use crossterm::event::{KeyEvent, MouseEvent};
+use ratatui::layout::Rect;
+
+use crate::command::Keymap;
+use crate::theme::Theme;
+use facts::Facts;
+use jobs::Jobs;
+use layers::Layers;
+use overlay::Overlay;
+use plan::PlanState;
+pub use prepare::Rasters;
+pub use select::{Operand, decibels};
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Msg {
+    /// A key.
+    Key(KeyEvent),
+    /// Text from the clipboard.
+    Paste(String),
+    /// Wheel or click.
+    Mouse(MouseEvent),
+    /// The terminal has a new size.
+    Resize,
+    /// The session says something.
+    Session(Event),
+    /// The session is gone; the message of its panic, if it had one.
+    SessionEnded(Option<String>),
+    /// A frame of the busy sign.
+    Tick,
+    /// The wait asked for by [`Effect::WakeAfter`] is over.
+    Wake,
+    /// The shell wants the terminal.
+    Suspend,
+    /// The process goes on after a stop.
+    Continue,
+    /// The process must end.
+    Terminate,
+}
+
+/// What is to be done outside.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Ask the session.
+    Send(Request),
+    /// Put text on the clipboard.
+    Copy(String),
+    /// Mouse on or off.
+    Mouse(bool),
+    /// To the shell.
+    Suspend,
+    /// Draw everything anew; the terminal may have lost its state.
+    Repaint,
+    /// Send [`Msg::Wake`] after this time; replaces an earlier wait.
+    WakeAfter(Duration),
+    /// Leave.
+    Quit,
+}
+
+/// The panes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pane {
+    /// Layers as a table.
+    Layers,
+    /// Distribution of the site.
+    Histogram,
+    /// Choices for the site.
+    Quantizers,
+    /// What the distribution means.
+    Why,
+    /// Pictures and masks.
+    Samples,
+}
+
+impl Pane {
+    /// In the order of the focus.
+    pub const ALL: [Self; 5] = [Self::Layers, Self::Histogram, Self::Quantizers, Self::Why, Self::Samples];
+
+    /// The title, short enough for a tab.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Layers => "Layers",
+            Self::Histogram => "Histogram",
+            Self::Quantizers => "Quantizers",
+            Self::Why => "Why",
+            Self::Samples => "Samples",
+        }
+    }
+}
+
+/// What the sample pane shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MaskView {
+    /// Truth, full precision, this plan and the difference side by side.
+    #[default]
+    All,
+    /// The picture with the truth.
+    Truth,
+    /// With the full-precision mask.
+    Float,
+    /// With the plan's mask.
+    Quantized,
+    /// What the plan lost and added.
+    Difference,
+}
+
+impl MaskView {
+    /// The single views.
+    pub const SINGLE: [Self; 4] = [Self::Truth, Self::Float, Self::Quantized, Self::Difference];
+
+    const fn next(self) -> Self {
+        match self {
+            Self::All => Self::Truth,
+            Self::Truth => Self::Float,
+            Self::Float => Self::Quantized,
+            Self::Quantized => Self::Difference,
+            Self::Difference => Self::All,
+        }
+    }
+}
+
+/// How the distribution is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Plot {
+    /// Counts on a logarithmic axis.
+    pub log_counts: bool,
+    /// Magnitudes on a logarithmic axis.
+    pub log_values: bool,
+    /// Channels as a heat map instead.
+    pub channels: bool,
+    /// De-quantized values over the bars.
+    pub dequantized: bool,
+}
+
+/// How far the calibration is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Calibration {
+    /// Samples gathered.
+    pub samples: usize,
+    /// Whether that is all.
+    pub complete: bool,
+}
+
+/// A line of the message list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What kind of message it is.
+    pub level: Level,
+    /// The text.
+    pub text: String,
+}
+
+/// Kinds of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Done.
+    Info,
+    /// Worth knowing.
+    Warning,
+    /// Failed.
+    Error,
+}
+
+/// What the command line gives the interface.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Name of what is being opened, shown until it is open.
+    pub opening: String,
+    /// Where exports go.
+    pub export_folder: PathBuf,
+    /// Where the plan goes.
+    pub plan_path: PathBuf,
+    /// The plan to start from, with its name.
+    pub initial_plan: Option<(String, Arc<Plan>)>,
+    /// Whether the mouse is on.
+    pub mouse: bool,
+}
+
+/// All state. Views read it and never change it.
+#[derive(Debug)]
+pub struct App {
+    /// What the command line gave.
+    pub setup: Setup,
+    /// Colours and characters.
+    pub theme: Theme,
+    /// The open model.
+    pub model: Option<Arc<ModelView>>,
+    /// Figures of the sites.
+    pub summaries: Arc<Vec<SiteSummary>>,
+    /// Place of each site in `summaries`.
+    pub summary_of: HashMap<SiteId, usize>,
+    /// How far the calibration is.
+    pub calibration: Calibration,
+    /// The plan and its history.
+    pub plan: PlanState,
+    /// The name of the plan.
+    pub plan_name: String,
+    /// The fitted plan.
+    pub fitted: Option<Arc<PlanView>>,
+    /// What the layer table shows of each layer.
+    pub facts: Facts,
+    /// The layer table.
+    pub layers: Layers,
+    /// Which operand of the layer is shown, as an index into its sites.
+    pub operand: select::Operand,
+    /// Detail of the site, newest.
+    pub detail: Option<Arc<SiteDetail>>,
+    /// The cursor in the list of choices.
+    pub choice: usize,
+    /// How the distribution is drawn.
+    pub plot: Plot,
+    /// The shown sample.
+    pub sample: usize,
+    /// Sentences typed instead of a sample's own.
+    pub sentences: HashMap<usize, String>,
+    /// The newest run of the sample.
+    pub shown: Option<Arc<SampleView>>,
+    /// What the sample pane shows.
+    pub masks: MaskView,
+    /// The newest evaluation.
+    pub set: Option<Arc<SetView>>,
+    /// Background work.
+    pub jobs: Jobs,
+    /// What was reported, oldest first.
+    pub notes: VecDeque<Note>,
+    /// Whether the newest note is still on the last line.
+    pub note_shown: bool,
+    /// What lies over the panes, innermost last.
+    pub overlays: Vec<Overlay>,
+    /// The pane with the focus.
+    pub focus: Pane,
+    /// The tab shown beside the layers when there is no room for all panes.
+    pub tab: Pane,
+    /// First line shown of the Why pane.
+    pub why_scroll: u16,
+    /// Whether the mouse is on.
+    pub mouse: bool,
+    /// Whether the session is gone.
+    pub ended: bool,
+    /// Frame of the busy sign.
+    pub tick: usize,
+    /// Prepared pictures.
+    pub rasters: Rasters,
+    /// The size of the last prepared frame.
+    pub area: Rect,
+    keymap: Keymap,
+    generation: Generation,
+    shown_generation: Generation,
+    evaluated_generation: Generation,
+    leaving: bool,
+}
+
+impl App {
+    /// The state before the model is open.
+    pub fn new(setup: Setup, theme: Theme) -> Self {
+        let plan = PlanState::new(setup.initial_plan.clone());
+        Self {
+            mouse: setup.mouse,
+            setup,
+            theme,
+            model: None,
+            summaries: Arc::default(),
+            summary_of: HashMap::new(),
+            calibration: Calibration::default(),
+            plan,
+            plan_name: String::new(),
+            fitted: None,
+            facts: Facts::default(),
+            layers: Layers::default(),
+            operand: select::Operand::Activation(0),
+            detail: None,
+            choice: 0,
+            plot: Plot { log_counts: true, log_values: false, channels: false, dequantized: false },
+            sample: 0,
+            sentences: HashMap::new(),
+            shown: None,
+            masks: MaskView::All,
+            set: None,
+            jobs: Jobs::default(),
+            notes: VecDeque::new(),
+            note_shown: false,
+            overlays: Vec::new(),
+            focus: Pane::Layers,
+            tab: Pane::Histogram,
+            why_scroll: 0,
+            ended: false,
+            tick: 0,
+            rasters: Rasters::default(),
+            area: Rect::ZERO,
+            keymap: Keymap::default(),
+            generation: 0,
+            shown_generation: 0,
+            evaluated_generation: 0,
+            leaving: false,
+        }
+    }
+
+    /// Whether something moves on the screen by itself.
+    pub fn is_animated(&self) -> bool {
+        self.jobs.any() || (self.model.is_none() && !self.ended)
+    }
+
+    /// Number of samples.
+    pub fn sample_count(&self) -> usize {
+        self.model.as_ref().map_or(0, |model| model.samples.len())
+    }
+
+    /// The sentence typed for the shown sample.
+    pub fn typed_sentence(&self) -> Option<&str> {
+        self.sentences.get(&self.sample).map(String::as_str)
+    }
+
+    /// The sentence of the shown sample.
+    pub fn sentence(&self) -> &str {
+        let own = || {
+            self.model
+                .as_ref()
+                .and_then(|model| model.samples.get(self.sample))
+                .map(|info| info.text.as_str())
+        };
+        self.typed_sentence().or_else(own).unwrap_or_default()
+    }
+
+    /// Whether the fitted plan is that of the newest edit.
+    pub fn plan_is_fitted(&self) -> bool {
+        self.fitted.as_ref().is_some_and(|fitted| fitted.generation >= self.plan.generation)
+    }
+
+    /// Whether the shown masks are those of the newest edit.
+    pub fn sample_is_current(&self) -> bool {
+        self.calibration.complete
+            && self.shown.as_ref().is_some_and(|shown| {
+                shown.generation >= self.plan.generation
+                    && shown.sample == self.sample
+                    && shown.text == self.sentence()
+            })
+    }
+
+    /// Whether the evaluation is of the newest edit and complete.
+    pub fn set_is_current(&self) -> bool {
+        self.set.as_ref().is_some_and(|set| set.complete && set.generation >= self.plan.generation)
+    }
+
+    /// Adds a message and shows it on the last line.
+    pub fn note(&mut self, level: Level, text: impl Into<String>) {
+        const KEPT: usize = 200;
+        let text: String = text.into();
+        // What comes from files must not steer the terminal.
+        let text = text.chars().map(|ch| if ch.is_control() { ' ' } else { ch }).collect();
+        self.notes.push_back(Note { level, text });
+        while self.notes.len() > KEPT {
+            self.notes.pop_front();
+        }
+        self.note_shown = true;
+    }
+
+    fn next_generation(&mut self) -> Generation {
+        self.generation += 1;
+        self.generation
+    }
+}

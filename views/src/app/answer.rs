@@ -1,0 +1,141 @@
+//! What the session says.
+
+use std::sync::Arc;
+
+use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SiteSummary};
+
+use super::{App, Calibration, Effect, Level, jobs};
+
+impl App {
+    /// Takes an event of the session. Answers to what is no longer shown are dropped.
+    pub(super) fn answer(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Opened(model) => return self.opened(model),
+            Event::Progress { job, done, total, eta_seconds } => {
+                self.jobs.progress(job, done, total, eta_seconds)
+            }
+            Event::Calibrated { sites, samples, complete } => {
+                return self.calibrated(sites, samples, complete);
+            }
+            Event::Plan(fitted) => {
+                // What is fitted before the calibration is the float plan of the first look.
+                let newer = self.fitted.as_ref().is_none_or(|old| old.generation <= fitted.generation);
+                if self.calibration.complete && newer {
+                    self.fitted = Some(fitted);
+                    self.gather_facts();
+                }
+            }
+            Event::Sample(sample) => return self.sampled(sample),
+            Event::Set(set) => {
+                if set.complete {
+                    self.jobs.end(Job::Evaluation);
+                }
+                if set.generation >= self.evaluated_generation {
+                    self.set = Some(set);
+                }
+            }
+            Event::Site(detail) => {
+                let newer = self.detail.as_ref().is_none_or(|old| old.generation <= detail.generation);
+                if newer && self.site_id() == Some(&detail.site) {
+                    let moved = self.detail.as_ref().is_none_or(|old| old.site != detail.site);
+                    self.detail = Some(detail);
+                    self.jobs.end(Job::Site);
+                    if moved || self.choice >= self.choices().len() {
+                        self.choice = self.current_choice().unwrap_or(0);
+                    }
+                }
+            }
+            Event::Exported { files } => {
+                self.jobs.end(Job::Export);
+                let folder =
+                    files.first().and_then(|file| file.parent()).map(|folder| folder.display().to_string());
+                let folder = folder.unwrap_or_else(|| self.setup.export_folder.display().to_string());
+                self.note(Level::Info, format!("exported {} files to {folder}", files.len()));
+            }
+            Event::Saved { path } => {
+                self.jobs.end(Job::Save);
+                self.plan.mark_saved();
+                self.note(Level::Info, format!("saved {}", path.display()));
+                if self.leaving {
+                    return vec![Effect::Quit];
+                }
+            }
+            Event::Cancelled { job } => {
+                self.jobs.end(job);
+                self.note(Level::Info, format!("stopped {}; what is there is kept", jobs::word(job)));
+            }
+            Event::Failed { job, message } => {
+                self.jobs.end(job);
+                if job == Job::Save {
+                    self.leaving = false;
+                }
+                self.note(Level::Error, message);
+            }
+            Event::Warning { message } => self.note(Level::Warning, message),
+        }
+        Vec::new()
+    }
+
+    fn opened(&mut self, model: Arc<ModelView>) -> Vec<Effect> {
+        self.layers.open(&model);
+        self.sample = 0;
+        if let Some(recovered) = &model.recovered {
+            if self.plan.replace(recovered, "the plan of a session that ended early") {
+                self.note(
+                    Level::Warning,
+                    "the plan of a session that ended early is back; u takes the last plan instead",
+                );
+            }
+        } else if self.plan.is_blank() {
+            // The first ready-made plan that quantizes anything: there is something to see from the start.
+            let quantizes = |plan: &Plan| plan.sites().any(|(_, site)| !site.is_float());
+            let first = model.presets.iter().find(|(_, plan)| quantizes(plan)).or(model.presets.first());
+            if let Some((_, plan)) = first {
+                self.plan.start(plan);
+            }
+        }
+        self.model = Some(model);
+        self.gather_facts();
+        self.jobs.start(Job::Calibration);
+        let mut effects = vec![Effect::Send(Request::Calibrate)];
+        effects.extend(self.ask_site());
+        self.plan.generation = self.generation + 1;
+        effects.extend(self.ask_sample());
+        effects
+    }
+
+    fn calibrated(&mut self, sites: Arc<Vec<SiteSummary>>, samples: usize, complete: bool) -> Vec<Effect> {
+        let fresh = complete && !self.calibration.complete;
+        self.summary_of =
+            sites.iter().enumerate().map(|(place, summary)| (summary.site.clone(), place)).collect();
+        self.summaries = sites;
+        self.calibration = Calibration { samples, complete };
+        if complete {
+            self.jobs.end(Job::Calibration);
+        }
+        self.gather_facts();
+        let mut effects = self.ask_site();
+        if fresh {
+            self.plan.generation = self.generation + 1;
+            effects.extend(self.ask_sample());
+        }
+        effects
+    }
+
+    fn sampled(&mut self, sample: Arc<SampleView>) -> Vec<Effect> {
+        let newer = self.shown.as_ref().is_none_or(|old| old.generation <= sample.generation);
+        if !newer || sample.sample != self.sample {
+            return Vec::new();
+        }
+        if sample.generation >= self.shown_generation {
+            self.jobs.end(Job::Sample);
+        }
+        if !sample.unknown_words.is_empty() && sample.generation >= self.shown_generation {
+            let words = sample.unknown_words.join(", ");
+            self.note(Level::Warning, format!("the model does not know: {words}"));
+        }
+        self.shown = Some(sample);
+        vec![Effect::WakeAfter(super::edit::IDLE)]
+    }
+}

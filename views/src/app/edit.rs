@@ -1,0 +1,213 @@
+//! Edits of the plan and the requests that follow from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::messages::{Job, Request};
+use bitloupe_quant::terms::{Bits, Slot};
+
+use super::facts::{Facts, SiteSummaryRef};
+use super::{App, Effect, Level};
+use crate::view::bits_offered;
+
+/// How long nothing must happen before the whole set is evaluated.
+pub(super) const IDLE: Duration = Duration::from_millis(300);
+
+impl App {
+    /// Gives the targets some bits.
+    pub(super) fn set_bits(&mut self, bits: Bits) -> Vec<Effect> {
+        let sites = self.targets();
+        let fallback = self.default_scheme();
+        if self.plan.set_bits(&sites, bits, fallback.as_ref()) { self.edited() } else { Vec::new() }
+    }
+
+    /// One step along the offered bits.
+    pub(super) fn step_bits(&mut self, by: isize) -> Vec<Effect> {
+        let offered = bits_offered(self);
+        let now = self.bits();
+        let place = offered.iter().position(|bits| *bits >= now).unwrap_or(offered.len().saturating_sub(1));
+        match offered.get(place.saturating_add_signed(by).min(offered.len().saturating_sub(1))) {
+            Some(bits) if *bits != now => self.set_bits(*bits),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Float, or back to the bits before.
+    pub(super) fn toggle_float(&mut self) -> Vec<Effect> {
+        let bits = if self.bits().is_float() { self.plan.bits_before_float() } else { Bits::FLOAT };
+        self.set_bits(bits)
+    }
+
+    /// Gives the targets the n-th choice. In a group it goes to the sites of the shown one's role only: what
+    /// fits a softmax does not fit a sum.
+    pub(super) fn choose(&mut self, place: usize) -> Vec<Effect> {
+        let Some(choice) = self.choices().get(place) else {
+            self.note(Level::Warning, format!("there is no quantizer {}", place + 1));
+            return Vec::new();
+        };
+        let (scheme, bits) = (choice.scheme.clone(), self.compared_bits());
+        let mut sites = self.targets();
+        if self.on_group() {
+            let role = self.role_targets();
+            sites.retain(|site| role.contains(site));
+        }
+        self.choice = place;
+        if self.plan.set_scheme(&sites, &scheme, bits) { self.edited() } else { Vec::new() }
+    }
+
+    /// Gives the shown site's choice to all sites of its role.
+    pub(super) fn apply_to_role(&mut self) -> Vec<Effect> {
+        let Some(site) = self.site_id().cloned() else { return Vec::new() };
+        let sites = self.role_targets();
+        let changed = self.plan.copy(&site, &sites);
+        let count = sites.len();
+        let role = self.site().map(|site| site.role.to_string()).unwrap_or_default();
+        if changed {
+            self.note(Level::Info, format!("{count} {role} sites now as this one"));
+            self.edited()
+        } else {
+            self.note(Level::Info, format!("all {count} {role} sites are as this one already"));
+            Vec::new()
+        }
+    }
+
+    /// Starts from a ready-made plan.
+    pub(super) fn take_preset(&mut self, name: &str, plan: &Arc<Plan>) -> Vec<Effect> {
+        if self.plan.replace(plan, name) { self.edited() } else { Vec::new() }
+    }
+
+    /// The scheme for a site that has none yet: the best choice, or the first one offered.
+    fn default_scheme(&self) -> Option<bitloupe_quant::quantizer::Scheme> {
+        let best = self.best_choice().and_then(|(place, _)| self.choices().get(place));
+        best.map(|choice| choice.scheme.clone()).or_else(|| {
+            let model = self.model.as_ref()?;
+            let weight = self.site_id()?.slot == Slot::Weight;
+            if weight {
+                model.weight_schemes.first().cloned()
+            } else {
+                model.activation_schemes.first().cloned()
+            }
+        })
+    }
+
+    /// After any change of the plan: keep it, run the sample, fit the site, evaluate when idle.
+    pub(super) fn edited(&mut self) -> Vec<Effect> {
+        self.plan.generation = self.generation + 1;
+        self.gather_facts();
+        let mut effects = vec![Effect::Send(Request::Journal { plan: self.plan.current() })];
+        effects.extend(self.ask_sample());
+        effects.extend(self.ask_site());
+        effects
+    }
+
+    /// Runs the sample.
+    pub(super) fn ask_sample(&mut self) -> Vec<Effect> {
+        if self.model.is_none() || self.ended {
+            return Vec::new();
+        }
+        let generation = self.next_generation();
+        self.shown_generation = generation;
+        self.jobs.start(Job::Sample);
+        let text = self.typed_sentence().map(str::to_owned);
+        // Before the calibration a plan cannot be fitted: the full-precision mask is there to look at meanwhile.
+        let plan = if self.calibration.complete { self.plan.current() } else { self.float_plan() };
+        let request = Request::Show { generation, plan, sample: self.sample, text };
+        vec![Effect::Send(request), Effect::WakeAfter(IDLE)]
+    }
+
+    /// A plan that names no site.
+    fn float_plan(&self) -> Arc<Plan> {
+        Arc::new(Plan::new(self.plan.current().model.clone()))
+    }
+
+    /// Fits the shown site.
+    pub(super) fn ask_site(&mut self) -> Vec<Effect> {
+        let Some(site) = self.site_id().cloned() else { return Vec::new() };
+        // An activation has nothing to fit before its first calibration sample; a weight has.
+        let known = site.slot == Slot::Weight || self.summary_of.contains_key(&site);
+        if self.ended || !known {
+            return Vec::new();
+        }
+        let generation = self.next_generation();
+        self.why_scroll = 0;
+        vec![Effect::Send(Request::Site { generation, site, plan: self.plan.current() })]
+    }
+
+    /// Evaluates the set.
+    pub(super) fn ask_evaluation(&mut self) -> Vec<Effect> {
+        if self.sample_count() == 0 || self.ended {
+            return Vec::new();
+        }
+        let generation = self.next_generation();
+        self.evaluated_generation = generation;
+        self.jobs.start(Job::Evaluation);
+        vec![Effect::Send(Request::Evaluate { generation, plan: self.plan.current() })]
+    }
+
+    /// Evaluates the set if the sample is done and the figures are old.
+    pub(super) fn evaluate_when_idle(&mut self) -> Vec<Effect> {
+        let asked = self.evaluated_generation > self.plan.generation;
+        if asked || !self.calibration.complete || !self.sample_is_current() {
+            Vec::new()
+        } else {
+            self.ask_evaluation()
+        }
+    }
+
+    /// Writes the plan.
+    pub(super) fn save(&mut self) -> Vec<Effect> {
+        self.jobs.start(Job::Save);
+        let path = self.setup.plan_path.clone();
+        self.plan.mark_saving();
+        vec![Effect::Send(Request::Save { plan: self.written_plan(), path })]
+    }
+
+    /// Writes the export files.
+    pub(super) fn export(&mut self) -> Vec<Effect> {
+        self.jobs.start(Job::Export);
+        let folder = self.setup.export_folder.clone();
+        vec![Effect::Send(Request::Export { plan: self.written_plan(), folder })]
+    }
+
+    /// The plan with its parameters if they are known.
+    fn written_plan(&self) -> Arc<Plan> {
+        match &self.fitted {
+            Some(fitted) if self.plan_is_fitted() => Arc::clone(&fitted.plan),
+            _ => self.plan.current(),
+        }
+    }
+
+    /// Another sentence for the shown sample; an empty one brings the sample's own back.
+    pub(super) fn take_sentence(&mut self, text: String) -> Vec<Effect> {
+        let own = self
+            .model
+            .as_ref()
+            .and_then(|model| model.samples.get(self.sample))
+            .map(|info| info.text.clone());
+        if text.is_empty() || own.as_deref() == Some(text.as_str()) {
+            self.sentences.remove(&self.sample);
+        } else {
+            self.sentences.insert(self.sample, text);
+        }
+        self.ask_sample()
+    }
+
+    /// Gathers what the layer table shows.
+    pub(super) fn gather_facts(&mut self) {
+        let Some(model) = &self.model else { return };
+        let summary = |site: &bitloupe_quant::terms::SiteId| {
+            self.summary_of.get(site).and_then(|place| self.summaries.get(*place)).map(SiteSummaryRef::from)
+        };
+        self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary);
+        self.plan_name = self.plan.name(&model.presets);
+        self.rebuild_layers();
+    }
+
+    /// Makes the lines of the layer table.
+    pub(super) fn rebuild_layers(&mut self) {
+        if let Some(model) = &self.model {
+            self.layers.rebuild(model, &self.facts);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the layer table shows of each layer, gathered when the plan, the sketches or the fit change.
+
+use std::collections::HashMap;
+
+use bitloupe_quant::session::messages::{ModelView, PlanView, SiteSummary};
+use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
+
+use super::plan::PlanState;
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LayerFacts {
+    /// Bits of the weight; none for a product of activations.
+    pub weight: Option<Bits>,
+    /// Bits of the activations: one, or two for a product.
+    pub activations: Vec<Bits>,
+    /// The class of the site that the plan hurts most (of the first one while nothing is fitted).
+    pub class: Option<Class>,
+    /// The least predicted SQNR of the sites.
+    pub decibels: Option<f64>,
+    /// What the filter looks in, in lower case.
+    pub text: String,
+}
+
+/// All layers.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    layers: Vec<LayerFacts>,
+    decibels: HashMap<SiteId, f64>,
+}
+
+impl Facts {
+    /// Gathers everything anew.
+    pub fn gather(
+        model: &ModelView,
+        plan: &PlanState,
+        fitted: Option<&PlanView>,
+        summary: &dyn Fn(&SiteId) -> Option<SiteSummaryRef>,
+    ) -> Self {
+        let decibels: HashMap<SiteId, f64> =
+            fitted.map(|fitted| fitted.predicted_sqnr_db.iter().cloned().collect()).unwrap_or_default();
+        let layers = model
+            .layers
+            .iter()
+            .map(|layer| {
+                let mut facts = LayerFacts::default();
+                let mut roles: Vec<Role> = Vec::new();
+                for site in &layer.sites {
+                    let bits = plan.bits(&site.site);
+                    if site.site.slot == Slot::Weight {
+                        facts.weight = Some(bits);
+                    } else {
+                        facts.activations.push(bits);
+                    }
+                    roles.push(site.role);
+                    let class = summary(&site.site).map(|summary| summary.class);
+                    let worse = match (decibels.get(&site.site), facts.decibels) {
+                        (Some(new), Some(old)) => *new < old,
+                        (Some(_), None) => true,
+                        (None, _) => false,
+                    };
+                    if worse {
+                        facts.decibels = decibels.get(&site.site).copied();
+                    }
+                    if worse || facts.class.is_none() {
+                        facts.class = class.or(facts.class);
+                    }
+                }
+                facts.text = filter_text(&layer.name, layer.op, &facts, &roles);
+                facts
+            })
+            .collect();
+        Self { layers, decibels }
+    }
+
+    /// One layer.
+    pub fn layer(&self, index: usize) -> Option<&LayerFacts> {
+        self.layers.get(index)
+    }
+
+    /// Predicted SQNR of a site.
+    pub fn decibels(&self, site: &SiteId) -> Option<f64> {
+        self.decibels.get(site).copied()
+    }
+
+    /// The least predicted SQNR of some layers.
+    pub fn least(&self, layers: &[usize]) -> Option<f64> {
+        layers.iter().filter_map(|layer| self.layer(*layer)?.decibels).reduce(f64::min)
+    }
+
+    /// The bits that some layers share: (weight, activation); `None` inside where they differ.
+    pub fn shared(&self, layers: &[usize]) -> (Option<Option<Bits>>, Option<Option<Bits>>) {
+        let same = |mut all: Box<dyn Iterator<Item = Bits> + '_>| {
+            let first = all.next()?;
+            Some(all.all(|bits| bits == first).then_some(first))
+        };
+        let of = |layers: &[usize]| layers.iter().filter_map(|layer| self.layer(*layer)).collect::<Vec<_>>();
+        let layers = of(layers);
+        (
+            same(Box::new(layers.iter().filter_map(|layer| layer.weight))),
+            same(Box::new(layers.iter().flat_map(|layer| layer.activations.iter().copied()))),
+        )
+    }
+}
+
+/// The part of a summary that the table needs.
+#[derive(Debug, Clone, Copy)]
+pub struct SiteSummaryRef {
+    /// The diagnosis.
+    pub class: Class,
+}
+
+impl From<&SiteSummary> for SiteSummaryRef {
+    fn from(summary: &SiteSummary) -> Self {
+        Self { class: summary.class }
+    }
+}
+
+/// Bits appear as `w4` and `a8`, so that `/w4` finds every layer with 4-bit weights.
+fn filter_text(name: &str, op: &str, facts: &LayerFacts, roles: &[Role]) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{name} {op}");
+    if let Some(bits) = facts.weight {
+        let _ = write!(text, " w{bits}");
+    }
+    for bits in &facts.activations {
+        let _ = write!(text, " a{bits}");
+    }
+    if let Some(class) = facts.class {
+        let _ = write!(text, " {class}");
+    }
+    for role in roles {
+        let _ = write!(text, " {role}");
+    }
+    text.to_lowercase()
+}

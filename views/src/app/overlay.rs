@@ -1,0 +1,101 @@
+//! What can lie over the panes.
+
+use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
+use nucleo_matcher::{Config, Matcher, Utf32Str};
+use tui_input::Input;
+
+use crate::command::COMMANDS;
+
+/// One thing over the panes; it takes the keys.
+#[derive(Debug, Clone)]
+pub enum Overlay {
+    /// All commands by group, searchable.
+    Help(Finder),
+    /// All commands by likeness to what is typed.
+    Palette(Finder),
+    /// Bits with their predicted SQNR; the cursor.
+    Bits(usize),
+    /// Ready-made plans; the cursor.
+    Presets(usize),
+    /// The filter as it is typed, and the one before.
+    Filter {
+        /// The text.
+        input: Input,
+        /// What Esc brings back.
+        before: String,
+    },
+    /// A sentence as it is typed.
+    Sentence(Input),
+    /// Leaving with an unsaved plan.
+    ConfirmQuit,
+    /// The list of messages; lines scrolled up from the newest.
+    Messages(usize),
+}
+
+/// A search in the command table.
+#[derive(Debug, Clone, Default)]
+pub struct Finder {
+    /// What is typed.
+    pub input: Input,
+    /// Places in the table, best first.
+    pub found: Vec<usize>,
+    /// The place in `found` under the cursor.
+    pub cursor: usize,
+}
+
+impl Finder {
+    /// Everything.
+    pub fn new() -> Self {
+        Self { found: (0..COMMANDS.len()).collect(), ..Self::default() }
+    }
+
+    /// Searches again after the text changed.
+    pub fn search(&mut self) {
+        self.cursor = 0;
+        let text = self.input.value().trim();
+        if text.is_empty() {
+            self.found = (0..COMMANDS.len()).collect();
+            return;
+        }
+        let pattern = Pattern::parse(text, CaseMatching::Ignore, Normalization::Smart);
+        let mut matcher = Matcher::new(Config::DEFAULT);
+        let mut buffer = Vec::new();
+        let mut scored: Vec<(u32, usize)> = COMMANDS
+            .iter()
+            .enumerate()
+            .filter_map(|(place, command)| {
+                let mut score = |text: &str| pattern.score(Utf32Str::new(text, &mut buffer), &mut matcher);
+                // A hit in the name is worth more than one in the sentence.
+                let name = score(command.name).map(|score| score * 2);
+                Some((name.max(score(command.about))?, place))
+            })
+            .collect();
+        scored.sort_by_key(|(score, place)| (std::cmp::Reverse(*score), *place));
+        self.found = scored.into_iter().map(|(_, place)| place).collect();
+    }
+
+    /// Moves the cursor.
+    pub fn step(&mut self, by: isize) {
+        self.cursor = self.cursor.saturating_add_signed(by).min(self.found.len().saturating_sub(1));
+    }
+
+    /// The place in the table under the cursor.
+    pub fn chosen(&self) -> Option<usize> {
+        self.found.get(self.cursor).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_letters_find_a_command() {
+        for (typed, name) in [("evalu", "evaluate"), ("undo", "undo"), ("heat map", "channels")] {
+            let mut finder = Finder { input: Input::new(typed.to_owned()), ..Finder::default() };
+            finder.search();
+            let first = finder.chosen().and_then(|place| COMMANDS.get(place)).map(|command| command.name);
+            assert_eq!(first, Some(name));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The plan that is edited, with its history.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bitloupe_quant::plan::{History, ModelRef, Plan, PlanEdit, SitePlan};
+use bitloupe_quant::quantizer::Scheme;
+use bitloupe_quant::session::messages::Generation;
+use bitloupe_quant::terms::{Bits, SiteId};
+
+/// The plan and its history.
+#[derive(Debug)]
+pub struct PlanState {
+    /// Of the request that followed the newest edit.
+    pub generation: Generation,
+    history: History,
+    now: Arc<Plan>,
+    saving: Option<Arc<Plan>>,
+    blank: bool,
+    /// What the command line gave, with its name.
+    initial: Option<(String, Arc<Plan>)>,
+    /// What a site had before it was made float.
+    before_float: HashMap<SiteId, SitePlan>,
+    bits_before_float: Option<Bits>,
+}
+
+impl PlanState {
+    /// The plan given at the start, or a blank one until the model is open.
+    pub fn new(initial: Option<(String, Arc<Plan>)>) -> Self {
+        let now = initial
+            .as_ref()
+            .map_or_else(|| Arc::new(Plan::new(ModelRef::default())), |(_, plan)| Arc::clone(plan));
+        Self {
+            generation: 0,
+            history: History::new((*now).clone()),
+            now,
+            saving: None,
+            blank: initial.is_none(),
+            initial,
+            before_float: HashMap::new(),
+            bits_before_float: None,
+        }
+    }
+
+    /// The plan.
+    pub fn current(&self) -> Arc<Plan> {
+        Arc::clone(&self.now)
+    }
+
+    /// Its name: the ready-made plan it is nearest to, and how many sites differ from that.
+    pub fn name(&self, presets: &[(String, Arc<Plan>)]) -> String {
+        let sites = self.now.sites().count();
+        let candidates = self.initial.iter().chain(presets);
+        let nearest = candidates
+            .map(|(name, plan)| (differences(&self.now, plan), name))
+            .min_by_key(|(count, _)| *count);
+        match nearest {
+            Some((0, name)) => name.clone(),
+            Some((count, name)) if count * 2 <= sites => format!("{name} +{count}"),
+            _ => self.now.method.clone(),
+        }
+    }
+
+    /// Whether no plan was given and none taken yet.
+    pub const fn is_blank(&self) -> bool {
+        self.blank
+    }
+
+    /// Whether it differs from what was saved last (or from what the session began with).
+    pub fn is_dirty(&self) -> bool {
+        self.history.is_dirty()
+    }
+
+    /// Notes what is being written.
+    pub fn mark_saving(&mut self) {
+        self.saving = Some(self.current());
+    }
+
+    /// Notes that it was written. A plan that was edited meanwhile is still unsaved.
+    pub fn mark_saved(&mut self) {
+        if self.saving.take().is_some_and(|plan| Arc::ptr_eq(&plan, &self.now)) {
+            self.history.mark_saved();
+        }
+    }
+
+    /// Bits of a site; a site that the plan does not name is float.
+    pub fn bits(&self, site: &SiteId) -> Bits {
+        self.now.site(site).map_or(Bits::FLOAT, SitePlan::bits)
+    }
+
+    /// The scheme of a site; of a float one what it had before.
+    pub fn scheme(&self, site: &SiteId) -> Option<Scheme> {
+        let scheme = |plan: &SitePlan| match plan {
+            SitePlan::Quantized { scheme, .. } => Some(scheme.clone()),
+            SitePlan::Float => None,
+        };
+        self.now.site(site).and_then(scheme).or_else(|| self.before_float.get(site).and_then(scheme))
+    }
+
+    /// The bits that a float site goes back to.
+    pub fn bits_before_float(&self) -> Bits {
+        self.bits_before_float.or_else(|| Bits::new(8).ok()).unwrap_or(Bits::FLOAT)
+    }
+
+    /// Begins with a plan; that is no edit.
+    pub fn start(&mut self, plan: &Arc<Plan>) {
+        self.history = History::new((**plan).clone());
+        self.now = Arc::clone(plan);
+        self.blank = false;
+    }
+
+    /// Takes another plan as one step. Says whether anything changed.
+    pub fn replace(&mut self, plan: &Plan, reason: impl Into<String>) -> bool {
+        let edit = PlanEdit::between(&self.now, plan, reason);
+        self.apply(edit, false)
+    }
+
+    /// Gives sites some bits; those without a scheme get `fallback`. Steps of the same sites are undone at once.
+    pub fn set_bits(&mut self, sites: &[SiteId], bits: Bits, fallback: Option<&Scheme>) -> bool {
+        let what = if bits.is_float() { "float".to_owned() } else { format!("{bits} bits") };
+        self.edit(sites, &what, true, |state, site| {
+            if bits.is_float() {
+                return Some(SitePlan::Float);
+            }
+            let scheme = state.scheme(site).or_else(|| fallback.cloned())?;
+            Some(SitePlan::unfitted(scheme, bits))
+        })
+    }
+
+    /// Gives sites a scheme; float ones get `bits`. Says whether anything changed.
+    pub fn set_scheme(&mut self, sites: &[SiteId], scheme: &Scheme, bits: Bits) -> bool {
+        self.edit(sites, &scheme.to_string(), false, |state, site| {
+            let now = state.bits(site);
+            Some(SitePlan::unfitted(scheme.clone(), if now.is_float() { bits } else { now }))
+        })
+    }
+
+    /// Gives sites what one of them has. Says whether anything changed.
+    pub fn copy(&mut self, from: &SiteId, sites: &[SiteId]) -> bool {
+        let wanted = match self.now.site(from) {
+            Some(SitePlan::Quantized { scheme, bits, .. }) => SitePlan::unfitted(scheme.clone(), *bits),
+            _ => SitePlan::Float,
+        };
+        self.edit(sites, &format!("as {from}"), false, |_, _| Some(wanted.clone()))
+    }
+
+    /// One step of the history: what `change` says for each site.
+    fn edit(
+        &mut self,
+        sites: &[SiteId],
+        what: &str,
+        merging: bool,
+        change: impl Fn(&Self, &SiteId) -> Option<SitePlan>,
+    ) -> bool {
+        let mut changes = Vec::new();
+        for site in sites {
+            let Some(wanted) = change(self, site) else { continue };
+            let now = self.now.site(site).cloned().unwrap_or(SitePlan::Float);
+            if same_choice(&now, &wanted) {
+                continue;
+            }
+            if wanted.is_float() {
+                self.bits_before_float = Some(now.bits());
+                self.before_float.insert(site.clone(), now);
+            }
+            changes.push((site.clone(), Some(wanted)));
+        }
+        let reason = match changes.as_slice() {
+            [(site, _)] => format!("{site} {what}"),
+            changes => format!("{} sites {what}", changes.len()),
+        };
+        let edit = PlanEdit::set(&self.now, changes, reason);
+        self.apply(edit, merging)
+    }
+
+    fn apply(&mut self, edit: PlanEdit, merging: bool) -> bool {
+        if edit.is_empty() {
+            return false;
+        }
+        let applied = if merging { self.history.apply_merging(edit) } else { self.history.apply(edit) };
+        if let Err(error) = applied {
+            tracing::error!("{error}");
+            return false;
+        }
+        self.blank = false;
+        self.now = Arc::new(self.history.plan().clone());
+        true
+    }
+
+    /// Whether there is a step to undo.
+    pub fn can_undo(&self) -> bool {
+        self.history.undo_reason().is_some()
+    }
+
+    /// Whether there is a step to do again.
+    pub fn can_redo(&self) -> bool {
+        self.history.redo_reason().is_some()
+    }
+
+    /// One step back; says what was undone.
+    pub fn undo(&mut self) -> Option<String> {
+        let reason = self.history.undo().ok()??.reason.clone();
+        self.now = Arc::new(self.history.plan().clone());
+        Some(reason)
+    }
+
+    /// One step forward; says what was done again.
+    pub fn redo(&mut self) -> Option<String> {
+        let reason = self.history.redo().ok()??.reason.clone();
+        self.now = Arc::new(self.history.plan().clone());
+        Some(reason)
+    }
+}
+
+/// Sites that two plans treat differently.
+fn differences(a: &Plan, b: &Plan) -> usize {
+    let float = &SitePlan::Float;
+    let changed = a.sites().filter(|(site, plan)| !same_choice(plan, b.site(site).unwrap_or(float))).count();
+    // A site that only the other plan names is float here.
+    changed + b.sites().filter(|(site, plan)| a.site(site).is_none() && !plan.is_float()).count()
+}
+
+/// Fitted parameters follow from scheme and bits, so they make no difference.
+fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
+    match (a, b) {
+        (SitePlan::Float, SitePlan::Float) => true,
+        (SitePlan::Quantized { scheme: s, bits: b, .. }, SitePlan::Quantized { scheme: t, bits: c, .. }) => {
+            s == t && b == c
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,131 @@
+//! Where messages come in.
+
+use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Position;
+
+use super::overlay::Overlay;
+use super::{App, Effect, Level, Msg, Pane};
+use crate::command::{Action, Key};
+use crate::layout::Screen;
+
+impl App {
+    /// Takes a message; the state changes here and nowhere else.
+    pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
+        match msg {
+            Msg::Key(key) => self.key(key),
+            Msg::Paste(text) => self.paste(&text),
+            Msg::Mouse(mouse) => self.mouse(mouse),
+            Msg::Resize => Vec::new(),
+            Msg::Session(event) => self.answer(event),
+            Msg::SessionEnded(panic) => self.session_ended(panic),
+            Msg::Tick => {
+                self.tick = self.tick.wrapping_add(1);
+                Vec::new()
+            }
+            Msg::Wake => self.evaluate_when_idle(),
+            Msg::Suspend => vec![Effect::Suspend],
+            Msg::Continue => vec![Effect::Repaint],
+            Msg::Terminate => vec![Effect::Quit],
+        }
+    }
+
+    fn key(&mut self, event: KeyEvent) -> Vec<Effect> {
+        if event.kind == KeyEventKind::Release {
+            return Vec::new();
+        }
+        let key = Key::from(event);
+        let action = self.keymap.action(key);
+        // These work whatever lies over the panes.
+        if let Some(action @ (Action::Leave | Action::Suspend | Action::Repaint)) = action {
+            return self.act(action, Some(key));
+        }
+        if !self.overlays.is_empty() {
+            return self.overlay_key(event);
+        }
+        let Some(action) = action else { return Vec::new() };
+        // A message goes with the next key; Esc only takes the message away.
+        if action != Action::Back {
+            self.note_shown = false;
+        }
+        self.act(action, Some(key))
+    }
+
+    fn session_ended(&mut self, panic: Option<String>) -> Vec<Effect> {
+        if self.ended {
+            return Vec::new();
+        }
+        self.ended = true;
+        self.jobs.clear();
+        // What failed last is most likely the reason; it must not be pushed off the line by "it stopped".
+        let failure =
+            || self.notes.back().filter(|note| note.level == Level::Error).map(|note| note.text.clone());
+        let why = panic.or_else(failure).unwrap_or_else(|| "it ended without a message".to_owned());
+        let next =
+            if self.model.is_some() { "; the plan is in the journal, start again to go on" } else { "" };
+        self.note(Level::Error, format!("the engine has stopped: {why}{next}"));
+        Vec::new()
+    }
+
+    fn mouse(&mut self, mouse: MouseEvent) -> Vec<Effect> {
+        let wheel = match mouse.kind {
+            MouseEventKind::ScrollUp => Some(-1),
+            MouseEventKind::ScrollDown => Some(1),
+            MouseEventKind::Down(MouseButton::Left) => None,
+            _ => return Vec::new(),
+        };
+        if let Some(overlay) = self.overlays.last_mut() {
+            match (overlay, wheel) {
+                (Overlay::Help(finder) | Overlay::Palette(finder), Some(by)) => finder.step(by),
+                (Overlay::Messages(scroll), Some(by)) => {
+                    *scroll = scroll.saturating_add_signed(-by).min(self.notes.len().saturating_sub(1));
+                }
+                _ => {}
+            }
+            return Vec::new();
+        }
+        let screen = Screen::of(self.area, self.focus, self.tab);
+        let at = Position::new(mouse.column, mouse.row);
+        if wheel.is_none()
+            && let Some(pane) = screen.tab_at(at)
+        {
+            self.set_focus(pane);
+            return Vec::new();
+        }
+        let Some((pane, rect)) = screen.pane_at(at) else { return Vec::new() };
+        match wheel {
+            Some(by) => {
+                let focus = std::mem::replace(&mut self.focus, pane);
+                let effects = self.step(by);
+                self.focus = focus;
+                effects
+            }
+            None => self.click(pane, usize::from(at.y.saturating_sub(rect.y))),
+        }
+    }
+
+    /// A click focuses the pane; on a line it takes the cursor there, and a second one enters it.
+    fn click(&mut self, pane: Pane, row: usize) -> Vec<Effect> {
+        let focused = self.focus == pane;
+        self.set_focus(pane);
+        match pane {
+            Pane::Layers if row >= 2 => {
+                let line = self.layers.offset + row - 2;
+                if line >= self.layers.rows().len() {
+                    return Vec::new();
+                }
+                if focused && line == self.layers.cursor {
+                    return self.act(Action::Enter, None);
+                }
+                self.step(line as isize - self.layers.cursor as isize)
+            }
+            Pane::Quantizers if row >= 2 && row - 2 < self.choices().len() => {
+                if focused && row - 2 == self.choice {
+                    return self.act(Action::Enter, None);
+                }
+                self.choice = row - 2;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The screen, a file for each part. Everything here reads the state and paints; nothing is computed that
+//! [`App::prepare`] could have made ready.
+
+mod bits;
+mod finder;
+mod header;
+mod hints;
+mod histogram;
+mod layers;
+mod messages;
+mod popup;
+mod presets;
+mod quantizers;
+mod quit;
+mod samples;
+mod tabs;
+mod text;
+mod why;
+
+pub use bits::bits_offered;
+pub use histogram::plot_area as histogram_area;
+pub use layers::page as layers_page;
+pub use samples::picture_areas;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::{Block, Paragraph, Widget, Wrap};
+
+use crate::app::overlay::Overlay;
+use crate::app::{App, Pane};
+use crate::layout::{SMALLEST, Screen};
+use crate::theme::Ladder;
+
+/// Paints a frame; [`App::prepare`] must have seen its size. Gives the place of the text cursor, if there is one.
+pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
+    let area = area.intersection(buffer.area);
+    let screen = Screen::of(area, app.focus, app.tab);
+    if screen.panes.is_empty() {
+        too_small(area, buffer);
+        return None;
+    }
+    header::draw(app, screen.header, buffer);
+    tabs::draw(app, &screen, buffer);
+    for (pane, rect) in &screen.panes {
+        match pane {
+            Pane::Layers => layers::draw(app, *rect, buffer),
+            Pane::Histogram => histogram::draw(app, *rect, buffer),
+            Pane::Quantizers => quantizers::draw(app, *rect, buffer),
+            Pane::Why => why::draw(app, *rect, buffer),
+            Pane::Samples => samples::draw(app, *rect, buffer),
+        }
+    }
+    let mut cursor = hints::draw(app, screen.hints, buffer);
+    for overlay in &app.overlays {
+        match overlay {
+            Overlay::Help(finder) => cursor = Some(finder::help(app, finder, area, buffer)),
+            Overlay::Palette(finder) => cursor = Some(finder::palette(app, finder, area, buffer)),
+            Overlay::Bits(place) => bits::draw(app, *place, area, buffer),
+            Overlay::Presets(place) => presets::draw(app, *place, area, buffer),
+            Overlay::ConfirmQuit => quit::draw(app, area, buffer),
+            Overlay::Messages(scroll) => messages::draw(app, *scroll, area, buffer),
+            Overlay::Filter { .. } | Overlay::Sentence(_) => {}
+        }
+    }
+    Ladder(app.theme.depth).apply(buffer);
+    cursor
+}
+
+fn too_small(area: Rect, buffer: &mut Buffer) {
+    let (width, height) = SMALLEST;
+    let text = format!("terminal too small: {}x{}, need {width}x{height}", area.width, area.height);
+    Paragraph::new(text).wrap(Wrap { trim: true }).render(area, buffer);
+}
+
+/// The frame of a pane.
+fn frame<'a>(app: &App, pane: Pane) -> Block<'a> {
+    let focused = app.focus == pane && app.overlays.is_empty();
+    let set = if focused { app.theme.glyphs.border_focused } else { app.theme.glyphs.border };
+    Block::bordered().border_set(set).border_style(app.theme.border(focused))
+}

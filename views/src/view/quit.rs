@@ -1,0 +1,22 @@
+//! The question before an unsaved plan is left.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Widget, Wrap};
+
+use super::popup;
+use crate::app::App;
+
+pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
+    let inner = popup::open(app, " The plan is not saved ", (52, 7), area, buffer);
+    let key = |key: &'static str| Span::styled(key, app.theme.key());
+    let path = app.setup.plan_path.display().to_string();
+    let lines = vec![
+        Line::default(),
+        Line::from(vec![Span::raw("  "), key("s"), Span::raw(format!(" save {path} and leave"))]),
+        Line::from(vec![Span::raw("  "), key("y"), Span::raw(" leave; the journal keeps the plan")]),
+        Line::from(vec![Span::raw("  "), key("Esc"), Span::raw(" stay")]),
+    ];
+    Paragraph::new(lines).wrap(Wrap { trim: false }).render(inner, buffer);
+}

@@ -1,0 +1,145 @@
+//! Whole frames: snapshots at four sizes and four depths, every size that can go wrong, and no colour without colour.
+
+#[path = "support/fake.rs"]
+mod fake;
+#[path = "support/harness.rs"]
+mod harness;
+
+use bitloupe_views::ColorDepth::{self, Ansi16, Ansi256, None as NoColor, TrueColor};
+use harness::Harness;
+use ratatui::style::Color;
+
+const DEPTHS: [(&str, ColorDepth, bool); 4] = [
+    ("truecolor", TrueColor, false),
+    ("16", Ansi16, false),
+    ("none", NoColor, false),
+    ("ascii", NoColor, true),
+];
+const SIZES: [(u16, u16); 4] = [(80, 24), (120, 40), (200, 60), (40, 12)];
+
+/// Open, on the first attention layer, at four bits, with the de-quantized values over the histogram.
+fn at_work(depth: ColorDepth, ascii: bool) -> Harness {
+    let mut harness = Harness::ready(depth, ascii);
+    harness.press(&["down", "down", "down", "down", "left", "left", "left", "d"]);
+    harness
+}
+
+#[test]
+fn every_size_in_every_depth() {
+    for (name, depth, ascii) in DEPTHS {
+        let mut harness = at_work(depth, ascii);
+        for (width, height) in SIZES {
+            insta::assert_snapshot!(format!("work_{width}x{height}_{name}"), harness.text(width, height));
+        }
+    }
+}
+
+#[test]
+fn every_tab_of_two_panes() {
+    let mut harness = at_work(TrueColor, false);
+    for name in ["histogram", "quantizers", "why", "samples"] {
+        harness.press(&["tab"]);
+        insta::assert_snapshot!(format!("tab_{name}"), harness.text(80, 24));
+    }
+    harness.press(&["m", "m", "m", "m"]);
+    insta::assert_snapshot!("tab_difference_truecolor", harness.text(80, 24));
+    let mut plain = at_work(NoColor, true);
+    plain.press(&["m", "m", "m", "m"]);
+    insta::assert_snapshot!("tab_difference_ascii", plain.text(80, 24));
+}
+
+#[test]
+fn every_overlay() {
+    let mut harness = at_work(NoColor, false);
+    insta::assert_snapshot!("heat_map", {
+        harness.press(&["c"]);
+        harness.text(120, 40)
+    });
+    for (name, keys) in [
+        ("help", vec!["?"]),
+        ("palette", vec![":", "e", "v"]),
+        ("bits", vec!["b"]),
+        ("presets", vec!["P"]),
+        ("filter", vec!["/", "q", "k", "v"]),
+        ("sentence", vec!["t", "!"]),
+        ("quit", vec!["q"]),
+        ("messages", vec!["A", "M"]),
+    ] {
+        harness.press(&keys);
+        insta::assert_snapshot!(format!("overlay_{name}"), harness.text(80, 24));
+        harness.press(&["esc", "esc"]);
+    }
+}
+
+#[test]
+fn before_the_model_is_open() {
+    let mut harness = Harness::opening(TrueColor, false);
+    insta::assert_snapshot!("opening", harness.text(80, 24));
+}
+
+#[test]
+fn no_size_is_too_odd() {
+    let mut harness = at_work(TrueColor, false);
+    let mut plain = at_work(NoColor, true);
+    let sizes: Vec<(u16, u16)> =
+        (0..130).step_by(3).flat_map(|width| (0..64).step_by(3).map(move |height| (width, height))).collect();
+    for keys in [vec![], vec!["?"], vec!["esc", "c"], vec!["tab"], vec!["tab"], vec!["tab"], vec!["tab", "t"]]
+    {
+        harness.press(&keys);
+        plain.press(&keys);
+        for (width, height) in &sizes {
+            harness.frame(*width, *height);
+            plain.frame(*width, *height);
+        }
+    }
+    for (width, height) in [(1, 1), (500, 3), (3, 500), (300, 200), (40, 12), (39, 12), (40, 11)] {
+        harness.frame(width, height);
+    }
+}
+
+#[test]
+fn without_colours_no_cell_has_one() {
+    for ascii in [false, true] {
+        let mut harness = at_work(NoColor, ascii);
+        for keys in [vec![], vec!["c"], vec!["?"], vec!["esc", "m"], vec!["m", "m", "m"]] {
+            harness.press(&keys);
+            for (width, height) in SIZES {
+                let buffer = harness.frame(width, height);
+                assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_depth_keeps_to_its_colours() {
+    for depth in [Ansi16, Ansi256] {
+        let mut harness = at_work(depth, false);
+        for keys in [vec![], vec!["c"], vec!["m", "m", "m", "m"]] {
+            harness.press(&keys);
+            let buffer = harness.frame(200, 60);
+            let allowed = |color: Color| match color {
+                Color::Rgb(..) => false,
+                Color::Indexed(_) => depth == Ansi256,
+                _ => true,
+            };
+            assert!(buffer.content.iter().all(|cell| allowed(cell.fg) && allowed(cell.bg)));
+        }
+    }
+}
+
+#[test]
+fn ascii_means_ascii() {
+    let mut harness = at_work(NoColor, true);
+    for keys in
+        [vec![], vec!["c"], vec!["?"], vec!["esc", "b"], vec!["esc", "P"], vec!["esc", "m", "m", "m", "m"]]
+    {
+        harness.press(&keys);
+        for (width, height) in SIZES {
+            // Names and sentences come from files and may hold anything; the labels of the made-up session do.
+            let text = harness.text(width, height).replace(['–', '√', '±'], "-");
+            let odd: Vec<char> = text.chars().filter(|ch| !ch.is_ascii()).collect();
+            assert!(odd.is_empty(), "{odd:?}\n{text}");
+        }
+    }
+}

@@ -30,7 +30,7 @@ use crate::exec::{ActivationCache, Engine, Workers};
 use crate::models::{self, Model, ModelFiles, Weights};
 use crate::plan::ModelRef;
 use crate::stats::Sketch;
-use crate::terms::{Slot, SiteId};
+use crate::terms::{SiteId, Slot};
 
 /// Folders of a model that hold its own samples, when no others are given.
 const CALIBRATION: &str = "calibration/samples.jsonl";
@@ -88,7 +88,9 @@ impl Session {
         let model = models::open(&options.model, weights)?;
         let set = |path: &Option<PathBuf>, own: &str| match path {
             Some(path) => SampleSet::open(path).map(Some),
-            None if model.files.contains(own) => SampleSet::from_manifest(Arc::clone(&model.files), own).map(Some),
+            None if model.files.contains(own) => {
+                SampleSet::from_manifest(Arc::clone(&model.files), own).map(Some)
+            }
             None => Ok(None),
         };
         let calibration = set(&options.calibration, CALIBRATION)?;

@@ -53,7 +53,10 @@ pub struct Model {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("name", &self.name).field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,7 +102,16 @@ pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, Mode
     let text = TextEncoder::read(&*files, config.max_tokens, Truncation::Cut)?;
     let fingerprint = fingerprint(kind.as_str(), &graph);
     drop(json);
-    Ok(Model { name, label, architecture: "lavt", graph: Arc::new(graph), preprocessor, text, fingerprint, files })
+    Ok(Model {
+        name,
+        label,
+        architecture: "lavt",
+        graph: Arc::new(graph),
+        preprocessor,
+        text,
+        fingerprint,
+        files,
+    })
 }
 
 /// The folder and the weights file that a path means.
@@ -135,5 +147,10 @@ fn fingerprint(architecture: &str, graph: &Graph) -> String {
         bytes.extend(param.data.iter().flat_map(|x| x.to_bits().to_le_bytes()));
         hash.update(&bytes);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        use std::fmt::Write;
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -144,7 +144,12 @@ impl Session {
         let mut samples = counted;
         samples.extend(todo.iter().map(|&i| ids[i].clone()));
         samples.sort();
-        Ok(SiteStats { sketches: by_site, samples, fingerprint: set.fingerprint()?.to_owned(), complete: true })
+        Ok(SiteStats {
+            sketches: by_site,
+            samples,
+            fingerprint: set.fingerprint()?.to_owned(),
+            complete: true,
+        })
     }
 
     /// Writes the statistics of all sites, weights included.
@@ -179,7 +184,12 @@ impl Session {
             .iter()
             .map(|site| file.sites.remove(&site.id).map(|(_, sketch)| Arc::new(sketch)))
             .collect();
-        Ok(SiteStats { sketches, samples: file.samples, fingerprint: file.calibration_fingerprint, complete: true })
+        Ok(SiteStats {
+            sketches,
+            samples: file.samples,
+            fingerprint: file.calibration_fingerprint,
+            complete: true,
+        })
     }
 }
 

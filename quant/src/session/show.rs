@@ -40,7 +40,9 @@ impl Session {
         for &id in graph.inputs() {
             let node = graph.node(id);
             let value = match node.name.as_str() {
-                "pixel_values" => Value::new(vec![1, 3, height as usize, width as usize], pixels.values.clone()),
+                "pixel_values" => {
+                    Value::new(vec![1, 3, height as usize, width as usize], pixels.values.clone())
+                }
                 "input_ids" => Value::new(vec![1, encoded.input_ids.len()], numbers(&encoded.input_ids)),
                 _ => Value::new(vec![1, encoded.attention_mask.len()], numbers(&encoded.attention_mask)),
             };
@@ -94,7 +96,8 @@ impl Session {
         let none = Quantization::none(&self.model.graph);
         let cache = Some(&self.cache);
         let (full, _) = self.pool.install(|| self.mask(&inputs, &none, cache, cancel))?;
-        let (quantized, nodes_run) = self.pool.install(|| self.mask(&inputs, &quantization, cache, cancel))?;
+        let (quantized, nodes_run) =
+            self.pool.install(|| self.mask(&inputs, &quantization, cache, cancel))?;
         let full = Arc::new(full);
         if text.is_none() {
             lock(&self.reference).insert(index, Arc::clone(&full));

@@ -235,7 +235,9 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
         let cancel = shared.fresh(LONG);
         let (job, outcome) = match request {
             Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
-            Request::Evaluate { generation, plan } => (Job::Evaluation, evaluate(shared, generation, &plan, &cancel)),
+            Request::Evaluate { generation, plan } => {
+                (Job::Evaluation, evaluate(shared, generation, &plan, &cancel))
+            }
             Request::Export { plan, folder } => (Job::Export, export(shared, &plan, &folder, &cancel)),
             Request::Save { plan, path } => (Job::Save, save(shared, &plan, &path)),
             _ => continue,
@@ -298,7 +300,12 @@ fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
     }
 }
 
-fn export(shared: &Shared, plan: &Plan, folder: &std::path::Path, cancel: &Cancel) -> Result<(), SessionError> {
+fn export(
+    shared: &Shared,
+    plan: &Plan,
+    folder: &std::path::Path,
+    cancel: &Cancel,
+) -> Result<(), SessionError> {
     let session = &shared.session;
     let fitted = session.fit_plan(plan)?;
     let mut report = reporter(shared, Job::Export);

@@ -148,6 +148,7 @@ impl MaskView {
 
 /// How the distribution is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "four switches, each with a key of its own")]
 pub struct Plot {
     /// Counts on a logarithmic axis.
     pub log_counts: bool,
@@ -205,6 +206,7 @@ pub struct Setup {
 
 /// All state. Views read it and never change it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct App {
     /// What the command line gave.
     pub setup: Setup,

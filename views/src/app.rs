@@ -334,6 +334,12 @@ impl App {
         self.model.as_ref().map_or(0, |model| model.samples.len())
     }
 
+    /// The sample with the least IoU in the newest evaluation.
+    pub fn worst_sample(&self) -> Option<usize> {
+        let scored = self.set.as_ref()?.per_sample.iter().filter(|(number, _)| *number < self.sample_count());
+        scored.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(number, _)| *number)
+    }
+
     /// The sentence typed for the shown sample.
     pub fn typed_sentence(&self) -> Option<&str> {
         self.sentences.get(&self.sample).map(String::as_str)

@@ -52,6 +52,8 @@ impl Guard {
 
     /// Takes the terminal again after something else (a stop from outside) may have changed it.
     pub fn retake(&self) -> io::Result<()> {
+        // A shell that stopped this process has put the terminal back to lines; crossterm still believes it raw.
+        let _ = disable_raw_mode();
         enter(self.mouse)
     }
 }

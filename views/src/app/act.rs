@@ -108,6 +108,10 @@ impl App {
             }
             Action::NextSample => self.step_sample(1),
             Action::PreviousSample => self.step_sample(-1),
+            Action::WorstSample => {
+                let by = self.worst_sample().map_or(0, |worst| worst as isize - self.sample as isize);
+                self.step_sample(by)
+            }
             Action::Sentence => {
                 let text = self.sentence().to_owned();
                 self.reveal(Pane::Samples);

@@ -1,7 +1,11 @@
 //! Files for other tools.
 
 mod atomic;
+mod error;
+mod grid;
 pub mod packing;
+pub mod report;
 pub mod weights;
 
 pub use atomic::{replace_atomic, write_atomic};
+pub use error::ExportError;

@@ -17,6 +17,8 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
+pub use super::grid::{Grid, affine_codes, level_codes};
+use super::grid::{check_grid, decode};
 use super::packing::{PackingError, pack, unpack};
 use super::replace_atomic;
 use crate::quantizer::Params;
@@ -57,20 +59,6 @@ pub enum WeightsError {
     },
 }
 
-/// How the codes of a tensor become values.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Grid {
-    /// (code − zero point) · scale.
-    Affine {
-        /// One number, or one a row.
-        scale: Vec<f32>,
-        /// As many.
-        zero_point: Vec<f32>,
-    },
-    /// A table of `2^bits` values, or one a row.
-    Levels(Vec<f32>),
-}
-
 /// The values of a tensor to be written.
 #[derive(Debug, Clone)]
 pub enum Payload<'a> {
@@ -91,20 +79,25 @@ pub enum Payload<'a> {
 
 impl Payload<'static> {
     /// Codes of values that were fake-quantized with `params` over rows (the first dimension), so that they read
-    /// back to the last bit. Grids that no affine rule gives exactly get a table; `None` when that would be
-    /// larger than the values (16 bits) or the values are not on a grid of that many levels.
+    /// back to the last bit. Grids that no affine rule gives exactly get a table, with one bit more where the
+    /// family needs it; `None` when the values have more than 256 levels and are not affine. Then they can
+    /// only be kept in full precision.
     pub fn of_quantized(values: &[f32], shape: &[usize], params: &Params) -> Option<Self> {
         let rows = matrix(shape)?.0;
         let affine = Grid::Affine {
             scale: params.scale.clone(),
             zero_point: if params.zero_point.is_empty() { vec![0.0] } else { params.zero_point.clone() },
         };
-        let (codes, grid) = if let Some(codes) = affine_codes(values, rows, params.bits, &affine) {
-            (codes, affine)
-        } else {
-            level_codes(values, rows, params.bits)?
-        };
-        Some(Self::Codes { bits: params.bits, codes: codes.into(), grid, scheme: params.scheme.to_string() })
+        let scheme = params.scheme.to_string();
+        if let Some(codes) = affine_codes(values, rows, params.bits, &affine) {
+            return Some(Self::Codes { bits: params.bits, codes: codes.into(), grid: affine, scheme });
+        }
+        // The logarithmic grids have an exact zero beside 2^b powers: one level more than b bits tell apart.
+        let wider = Bits::new(params.bits.get()?.checked_add(1)?).ok();
+        [Some(params.bits), wider].into_iter().flatten().find_map(|bits| {
+            let (codes, grid) = level_codes(values, rows, bits)?;
+            Some(Self::Codes { bits, codes: codes.into(), grid, scheme: scheme.clone() })
+        })
     }
 }
 
@@ -233,107 +226,6 @@ pub fn write_weights<'a>(
     })
     .and_then(|()| Ok(std::fs::metadata(path)?.len()))
     .map_err(|source| WeightsError::Io { path: shown.clone(), source })
-}
-
-fn check_grid(grid: &Grid, rows: usize, bits: Bits) -> Result<(), String> {
-    let levels = bits.levels().ok_or("values in full precision have no codes")? as usize;
-    let numbers = |n: usize, each: usize, what: &str| {
-        if n == each || Some(n) == rows.checked_mul(each) {
-            Ok(())
-        } else {
-            Err(format!("{n} {what} for {rows} rows; expected {each} or {each} a row"))
-        }
-    };
-    let all_finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
-    match grid {
-        Grid::Affine { scale, zero_point } => {
-            numbers(scale.len(), 1, "scales")?;
-            numbers(zero_point.len(), 1, "zero points")?;
-            if !(all_finite(scale) && all_finite(zero_point)) {
-                return Err("a scale or zero point is not finite; fit it again".to_owned());
-            }
-        }
-        Grid::Levels(table) => numbers(table.len(), levels, "levels")?,
-    }
-    Ok(())
-}
-
-/// Values of codes, row by row.
-fn decode(codes: &[u16], columns: usize, bits: Bits, grid: &Grid) -> Vec<f32> {
-    let one_or = |values: &[f32], row: usize| values.get(row).or(values.first()).copied().unwrap_or(0.0);
-    let levels = bits.levels().unwrap_or(1) as usize;
-    codes
-        .chunks(columns.max(1))
-        .enumerate()
-        .flat_map(|(row, codes)| {
-            let (scale, zero_point, table): (f32, f32, &[f32]) = match grid {
-                Grid::Affine { scale, zero_point } => (one_or(scale, row), one_or(zero_point, row), &[]),
-                Grid::Levels(all) => {
-                    let own = row.saturating_mul(levels);
-                    (0.0, 0.0, all.get(own..own.saturating_add(levels)).or(all.get(..levels)).unwrap_or(&[]))
-                }
-            };
-            let affine = matches!(grid, Grid::Affine { .. });
-            codes.iter().map(move |&code| {
-                if affine {
-                    (f32::from(code) - zero_point) * scale
-                } else {
-                    table.get(usize::from(code)).copied().unwrap_or(0.0)
-                }
-            })
-        })
-        .collect()
-}
-
-/// Codes of values that were already brought to a uniform grid. `None` unless each value comes back from its
-/// code to the last bit (the sign of a zero aside).
-pub fn affine_codes(values: &[f32], rows: usize, bits: Bits, grid: &Grid) -> Option<Vec<u16>> {
-    let Grid::Affine { scale, zero_point } = grid else { return None };
-    check_grid(grid, rows, bits).ok()?;
-    let most = f32::from(u16::try_from(bits.levels()? - 1).ok()?);
-    let columns = values.len().checked_div(rows).unwrap_or(0);
-    let codes: Vec<u16> = values
-        .chunks(columns.max(1))
-        .enumerate()
-        .flat_map(|(row, values)| {
-            let s = scale.get(row).or(scale.first()).copied().unwrap_or(1.0);
-            let z = zero_point.get(row).or(zero_point.first()).copied().unwrap_or(0.0);
-            values.iter().map(move |v| ((v / s).round_ties_even() + z).clamp(0.0, most) as u16)
-        })
-        .collect();
-    (decode(&codes, columns, bits, grid) == values).then_some(codes)
-}
-
-/// Codes and tables of values that lie on any grid of at most 8 bits: the distinct values, ascending, become
-/// the levels, of the whole tensor if they are few enough, else of each row. `None` when they are too many.
-pub fn level_codes(values: &[f32], rows: usize, bits: Bits) -> Option<(Vec<u16>, Grid)> {
-    // A table of 16 bits would be larger than the values.
-    let each = bits.levels().filter(|&n| n <= 256)? as usize;
-    table_codes(values, 1, each).or_else(|| table_codes(values, rows, each))
-}
-
-fn table_codes(values: &[f32], rows: usize, each: usize) -> Option<(Vec<u16>, Grid)> {
-    let columns = values.len().checked_div(rows).filter(|c| c * rows == values.len())?;
-    let (mut codes, mut table) = (Vec::with_capacity(values.len()), Vec::new());
-    for row in values.chunks(columns.max(1)) {
-        // The few values there are, not a sorted copy of all.
-        let mut levels: Vec<f32> = Vec::with_capacity(each);
-        for value in row {
-            if let Err(at) = levels.binary_search_by(|l| l.total_cmp(value)) {
-                if levels.len() == each {
-                    return None;
-                }
-                levels.insert(at, *value);
-            }
-        }
-        for value in row {
-            codes.push(levels.binary_search_by(|l| l.total_cmp(value)).ok()? as u16);
-        }
-        // Codes that no value has repeat the largest level.
-        levels.resize(each, *levels.last()?);
-        table.extend(levels);
-    }
-    Some((codes, Grid::Levels(table)))
 }
 
 /// A file of quantized weights, checked as a whole when it is opened.
@@ -537,7 +429,7 @@ mod tests {
         let values: Vec<f32> = (0..6 * 40).map(|i| (i as f32 * 0.37).sin() * (1 + i / 40) as f32).collect();
         let layout = Layout::axis(&[6, 40], 0).unwrap();
         for &family in Family::ALL {
-            for n in [2, 4, 7, 8] {
+            for n in [2, 4, 7] {
                 let scheme = Scheme::new(family, RangeSearch::MinMax);
                 for scheme in [scheme.clone(), scheme.per_channel()] {
                     let data = Distribution::Raw { values: &values, layout };

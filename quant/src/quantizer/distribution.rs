@@ -20,7 +20,7 @@ pub enum Distribution<'a> {
     Sketch(&'a Sketch),
 }
 
-impl<'a> Distribution<'a> {
+impl Distribution<'_> {
     /// The number of channels.
     pub fn channels(&self) -> usize {
         match self {

@@ -32,10 +32,10 @@ impl Grid {
     /// The grid over `[lo, hi]` extended to contain 0, with an integer zero point among the codes
     /// (`qparams` of PTQ4SAM and PTQ4RIS without its lower bound on the step).
     pub(super) fn containing_zero(lo: f32, hi: f32, bits: Bits, symmetric: bool) -> Self {
-        let (lo, hi) = (lo.min(0.0).max(-LARGEST), hi.max(0.0).min(LARGEST));
+        let (lo, hi) = (lo.clamp(-LARGEST, 0.0), hi.clamp(0.0, LARGEST));
         let (low, high) = codes(bits, symmetric);
         if symmetric {
-            let zero = (high + 1.0) / 2.0;
+            let zero = high.midpoint(1.0);
             let step = usable(lo.abs().max(hi) / (high - zero), lo.abs().max(hi));
             return Self { step, zero, low, high };
         }
@@ -80,7 +80,9 @@ impl Grid {
     pub(super) fn apply_all(&self, values: &mut [f32]) {
         let Self { step, zero, low, high } = *self;
         if zero.abs().max(high) > 1_048_576.0 {
-            values.iter_mut().for_each(|x| *x = self.apply(*x));
+            for x in values {
+                *x = self.apply(*x);
+            }
             return;
         }
         // Cut well outside the codes first: then the magic constant rounds every value exactly as

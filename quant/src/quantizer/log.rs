@@ -9,13 +9,13 @@
 //! The code is found from the exponent of `x / scale` and exact thresholds on its mantissa, so it is the
 //! correctly rounded one; a logarithm in f32 may differ where `-m · log2` falls within an ulp of a tie.
 
-use super::cells::Cells;
+use super::cells::{Cells, power};
 use super::distribution::{Distribution, group};
 use super::error::QuantizerError;
 use super::params::Params;
 use super::quantile::Sorted;
 use super::scheme::{Family, Granularity, RangeSearch, Scheme};
-use super::search::{bucket_error, coarse, least};
+use super::search::{Squares, bucket_error, coarse, least};
 use super::{Quantizer, check_family};
 use crate::stats::{Ranks, Sketch};
 use crate::terms::{Bits, Layout};
@@ -79,12 +79,14 @@ impl Log {
         let score = |scale: &f32| {
             let powers = self.powers(*scale, bits);
             let p = exponent(&scheme.range);
-            values.iter().map(|&x| f64::from((x - powers.apply(x)).abs()).powf(p)).sum()
+            values.iter().map(|&x| power(f64::from((x - powers.apply(x)).abs()), p)).sum()
         };
         let best = match &scheme.range {
             RangeSearch::Percentile(levels) => {
                 let sorted = Sorted::new(values);
-                least(levels.iter().map(|&p| usable(sorted.quantile(p))), score)
+                // A percentile that is not positive is no scale; without any, the maximum is (as below).
+                let positive = levels.iter().map(|&p| sorted.quantile(p)).filter(|scale| *scale > 0.0);
+                least(positive.map(usable), score)
             }
             RangeSearch::Mse { .. } => least(shares(max), score),
             RangeSearch::MinMax | RangeSearch::Kl => None,
@@ -99,12 +101,21 @@ impl Log {
         };
         let best = match &scheme.range {
             RangeSearch::Percentile(levels) if !ranks.is_empty() => {
-                let candidates = levels.iter().map(|&p| usable(ranks.percentile(p) as f32));
+                let positive =
+                    levels.iter().map(|&p| ranks.percentile(p) as f32).filter(|scale| *scale > 0.0);
+                let candidates = positive.map(usable);
                 least(candidates, |scale| score(scale, ranks.buckets()))
             }
             RangeSearch::Mse { .. } => {
                 let buckets = coarse(ranks.buckets());
-                least(shares(sketch.max()), |scale| score(scale, &buckets))
+                let squares = Squares::new(&buckets);
+                least(shares(sketch.max()), |scale| {
+                    if exponent(&scheme.range) == 2.0 {
+                        squares.error(&self.powers(*scale, bits).cells())
+                    } else {
+                        score(scale, &buckets)
+                    }
+                })
             }
             _ => None,
         };
@@ -148,7 +159,9 @@ impl Quantizer for Log {
     fn fake_quantize(&self, x: &mut [f32], layout: Layout, params: &Params) {
         let powers = self.of_channels(params, layout.channels);
         super::by_channel(x, layout, params, |values, c| {
-            values.iter_mut().for_each(|x| *x = powers[c].apply(*x));
+            for x in values {
+                *x = powers[c].apply(*x);
+            }
         });
     }
 
@@ -181,8 +194,7 @@ impl Powers {
     /// The code of a value; `zero` for what becomes 0, NaN included.
     fn code(&self, x: f32) -> u32 {
         let ratio = x / self.scale;
-        // Not `ratio <= 0`: NaN must go the same way.
-        if !(ratio > 0.0) {
+        if ratio.is_nan() || ratio <= 0.0 {
             return self.zero;
         }
         if ratio >= 1.0 {

@@ -3,17 +3,23 @@
 mod channels;
 mod divergence;
 mod error;
+mod model;
+mod squares;
 
 pub(super) use channels::of_channels;
-pub(super) use channels::{ChannelModel, channel_models};
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
+pub(super) use model::{ChannelModel, ChannelModels};
+pub(super) use squares::Squares;
 
 use super::cells::Cells;
 use super::grid::Grid;
 use super::scheme::{RangeSearch, Scheme};
 use crate::stats::{Bucket, Ranks, Sketch};
 use crate::terms::Bits;
+
+/// Buckets that a search over many candidates looks at.
+const BUCKETS: usize = 512;
 
 /// What an error is measured on.
 #[derive(Clone, Copy)]
@@ -76,12 +82,15 @@ pub(super) fn of_sketch(sketch: &Sketch, scheme: &Scheme, bits: Bits) -> Grid {
     }
 }
 
-/// At most about 2048 buckets plus one per gap: neighbours are joined while together they are narrower than
-/// 1/2048 of the range. Near zero the buckets of a sketch are far narrower than any step of a grid.
+/// At most about 512 buckets plus one per gap: neighbours are joined while together they are narrower than 1/512
+/// of the range. Near zero the buckets of a sketch are far narrower than any step of a grid.
 pub(super) fn coarse(buckets: &[Bucket]) -> Vec<Bucket> {
     let (Some(first), Some(last)) = (buckets.first(), buckets.last()) else { return Vec::new() };
-    let widest = (last.hi - first.lo) / 2048.0;
-    let mut joined: Vec<Bucket> = Vec::with_capacity(2048);
+    if buckets.len() <= BUCKETS {
+        return buckets.to_vec();
+    }
+    let widest = (last.hi - first.lo) / BUCKETS as f64;
+    let mut joined: Vec<Bucket> = Vec::with_capacity(2 * BUCKETS);
     for bucket in buckets {
         match joined.last_mut() {
             // Exact zeros stay by themselves: they have no error.

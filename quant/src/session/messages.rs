@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::eval::BinaryMask;
+use crate::eval::metrics::BinaryMask;
 use crate::plan::Plan;
 use crate::quantizer::Scheme;
 use crate::terms::{Bits, Class, Role, SiteId};

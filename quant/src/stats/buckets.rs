@@ -178,13 +178,14 @@ impl Counter {
                 let total: u64 = even.iter().zip(&*odd).map(|(&a, &b)| u64::from(a) + u64::from(b)).sum();
                 total == zeros
             };
-            if finite && !only_zeros {
-                if let Some(page) = pages.page_mut(at) {
-                    for ((count, &a), &b) in page.iter_mut().zip(&*even).zip(&*odd) {
-                        *count += u64::from(a) + u64::from(b);
-                    }
-                    page[0] -= zeros;
+            if finite
+                && !only_zeros
+                && let Some(page) = pages.page_mut(at)
+            {
+                for ((count, &a), &b) in page.iter_mut().zip(&*even).zip(&*odd) {
+                    *count += u64::from(a) + u64::from(b);
                 }
+                page[0] -= zeros;
             }
             even.fill(0);
             odd.fill(0);

@@ -66,16 +66,35 @@ impl Channels {
         }
         Ok(())
     }
+}
 
-    #[inline]
-    fn offer(&mut self, c: usize, value: f32, tails: &mut [Tail; 2]) {
-        // +0.0 turns −0 into +0: see `Tail`.
-        let (value, negated) = (value + 0.0, 0.0 - value);
-        self.top[c].offer(value);
-        self.bottom[c].offer(negated);
-        tails[0].offer(value);
-        tails[1].offer(negated);
+/// A value that lies within both bars changes no extreme of its channel or the tensor.
+#[derive(Clone, Copy)]
+struct Bars {
+    high: f32,
+    low: f32,
+}
+
+impl Bars {
+    fn new(top: &Top, bottom: &Top, tails: &[Tail; 2]) -> Self {
+        Self { high: lesser(top.bar(), tails[0].bar()), low: -lesser(bottom.bar(), tails[1].bar()) }
     }
+
+    #[inline(always)]
+    fn beaten_by(self, value: f32) -> bool {
+        value > self.high || value < self.low
+    }
+}
+
+/// Takes a value into account and returns the new bars.
+fn offer(value: f32, top: &mut Top, bottom: &mut Top, tails: &mut [Tail; 2]) -> Bars {
+    // +0.0 turns −0 into +0: see `Tail`.
+    let (value, negated) = (value + 0.0, 0.0 - value);
+    top.offer(value);
+    bottom.offer(negated);
+    tails[0].offer(value);
+    tails[1].offer(negated);
+    Bars::new(top, bottom, tails)
 }
 
 impl Partial {
@@ -149,11 +168,11 @@ impl Partial {
         for start in (0..n).step_by(GROUP) {
             let range = start..(start + GROUP).min(n);
             let (tail_top, tail_bottom) = (tails[0].bar(), tails[1].bar());
+            // Without branches, so that the usual answer, none, comes from a few vector comparisons.
             let mut any = 0_u32;
             for i in range.clone() {
-                let over = (self.max[i] > self.top_bar[i]) | (self.max[i] > tail_top);
-                let under = (-self.min[i] > self.bottom_bar[i]) | (-self.min[i] > tail_bottom);
-                any |= u32::from(over | under);
+                any |= u32::from(self.max[i] > self.top_bar[i]) | u32::from(self.max[i] > tail_top);
+                any |= u32::from(-self.min[i] > self.bottom_bar[i]) | u32::from(-self.min[i] > tail_bottom);
             }
             if any == 0 {
                 continue;
@@ -162,9 +181,16 @@ impl Partial {
                 let over = self.max[i] > self.top_bar[i] || self.max[i] > tails[0].bar();
                 let under = -self.min[i] > self.bottom_bar[i] || -self.min[i] > tails[1].bar();
                 if over || under {
-                    block[i..].iter().step_by(n).for_each(|&value| channels.offer(i, value, tails));
-                    self.top_bar[i] = channels.top[i].bar();
-                    self.bottom_bar[i] = channels.bottom[i].bar();
+                    let (top, bottom) = (&mut channels.top[i], &mut channels.bottom[i]);
+                    // Bars in registers: most values of a block that is looked at beat none of them.
+                    let mut bars = Bars::new(top, bottom, tails);
+                    for &value in block[i..].iter().step_by(n) {
+                        if bars.beaten_by(value) {
+                            bars = offer(value, top, bottom, tails);
+                        }
+                    }
+                    self.top_bar[i] = top.bar();
+                    self.bottom_bar[i] = bottom.bar();
                 }
             }
         }
@@ -180,9 +206,15 @@ impl Partial {
             let over = reduced.max > self.top_bar[c] || reduced.max > tails[0].bar();
             let under = -reduced.min > self.bottom_bar[c] || -reduced.min > tails[1].bar();
             if over || under {
-                piece.iter().for_each(|&value| channels.offer(c, value, tails));
-                self.top_bar[c] = channels.top[c].bar();
-                self.bottom_bar[c] = channels.bottom[c].bar();
+                let (top, bottom) = (&mut channels.top[c], &mut channels.bottom[c]);
+                let mut bars = Bars::new(top, bottom, tails);
+                for &value in piece {
+                    if bars.beaten_by(value) {
+                        bars = offer(value, top, bottom, tails);
+                    }
+                }
+                self.top_bar[c] = top.bar();
+                self.bottom_bar[c] = bottom.bar();
             }
         }
         self.sum[c] += sum;
@@ -203,7 +235,7 @@ impl Partial {
             if value.is_finite() {
                 self.sum[c] += f64::from(value);
                 self.squares[c] += f64::from(value) * f64::from(value);
-                channels.offer(c, value, tails);
+                offer(value, &mut channels.top[c], &mut channels.bottom[c], tails);
             } else {
                 self.skipped[c] += 1;
             }

@@ -76,7 +76,7 @@ impl Exact {
     }
 
     /// Whether the range was exceeded; the value is then a bound.
-    pub const fn saturated(&self) -> bool {
+    pub(super) const fn saturated(&self) -> bool {
         self.saturated
     }
 

@@ -84,12 +84,13 @@ impl Top {
         if value <= self.bar() {
             return;
         }
-        let mut at = CHANNEL_TAIL - 1;
-        while at > 0 && self.0[at - 1] < value {
-            self.0[at] = self.0[at - 1];
-            at -= 1;
+        // Every slot becomes the median of itself, its left neighbour and the value: an insertion without branches.
+        let mut left = [f32::INFINITY; CHANNEL_TAIL];
+        left[1..].copy_from_slice(&self.0[..CHANNEL_TAIL - 1]);
+        for (slot, left) in self.0.iter_mut().zip(left) {
+            let shifted = if left < value { left } else { value };
+            *slot = if shifted > *slot { shifted } else { *slot };
         }
-        self.0[at] = value;
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -127,7 +128,9 @@ mod tests {
             let (mut left, mut right, mut top) = (Tail::new(), Tail::new(), Top::EMPTY);
             values[..cut].iter().for_each(|&v| left.offer(v));
             values[cut..].iter().for_each(|&v| right.offer(v));
-            values.iter().for_each(|&v| top.offer(v));
+            for &v in &values {
+                top.offer(v);
+            }
             right.merge(&left);
             let expected: Vec<f32> = sorted.iter().copied().take(TAIL).collect();
             prop_assert_eq!(right.descending(), expected);

@@ -221,6 +221,12 @@ impl Sketch {
         self.special.infinite.saturating_add(self.special.negative_infinite)
     }
 
+    /// Whether a sum left the range that is kept (±2^106); means and deviations are then meaningless.
+    pub fn saturated(&self) -> bool {
+        let of = &self.channels;
+        of.sum.iter().chain(&of.squares).any(super::exact::Exact::saturated)
+    }
+
     /// Channels of the layout.
     pub fn channels(&self) -> usize {
         self.channels.len()

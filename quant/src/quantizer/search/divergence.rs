@@ -3,13 +3,17 @@
 use super::Data;
 use crate::terms::Bits;
 
-/// Bins of the histogram of magnitudes.
-const BINS: usize = 2048;
+/// Bins of the histogram of magnitudes; fewer for fewer values, since the divergence of a histogram that is
+/// mostly empty says nothing about the distribution.
+const MOST_BINS: usize = 2048;
+const FEWEST_BINS: usize = 128;
+/// Least number of values per bin on average.
+const VALUES_PER_BIN: u64 = 8;
 /// Every how many bins a threshold is tried.
 const STRIDE: usize = 4;
 
 /// Calibration by entropy (Migacz, 8-bit inference with TensorRT, 2017): a histogram of the magnitudes in 2048
-/// bins; for a threshold at bin `i` the reference `P` is bins `0..i` with the mass beyond added to the last, `Q`
+/// bins (fewer below 16 thousand values); for a threshold at bin `i` the reference `P` is bins `0..i` with the mass beyond added to the last, `Q`
 /// the same bins (without that mass) quantized to the levels of one side and spread over their non-empty bins.
 /// The threshold of least `KL(P ‖ Q)` clips both ends. Thresholds are tried every 4 bins; within a level `Q` is
 /// constant, so the sum over bins is one over levels of prefix sums.
@@ -18,27 +22,32 @@ pub(in crate::quantizer) fn kl_range(data: &Data<'_>, lo: f32, hi: f32, bits: Bi
     // One side of a grid about zero has half of the levels.
     let both = lo < 0.0 && hi > 0.0;
     let levels = bits.levels().map_or(usize::MAX, |n| n as usize / if both { 2 } else { 1 });
-    if levels >= BINS || reach == 0.0 {
+    let count: u64 = match data {
+        Data::Values(values) => values.len() as u64,
+        Data::Buckets(buckets) => buckets.iter().map(|bucket| bucket.count).sum(),
+    };
+    let all = ((count / VALUES_PER_BIN) as usize).clamp(FEWEST_BINS, MOST_BINS);
+    if levels >= all || reach == 0.0 {
         return (lo, hi);
     }
-    let prefix = Prefix::new(&histogram(data, reach));
-    let mut best = (f64::INFINITY, BINS);
+    let prefix = Prefix::new(&histogram(data, reach, all));
+    let mut best = (f64::INFINITY, all);
     let mut bins = levels.max(STRIDE);
-    while bins <= BINS {
+    while bins <= all {
         let divergence = prefix.divergence(bins, levels);
         if divergence < best.0 {
             best = (divergence, bins);
         }
         bins += STRIDE;
     }
-    let threshold = (reach * best.1 as f64 / BINS as f64) as f32;
+    let threshold = (reach * best.1 as f64 / all as f64) as f32;
     (lo.max(-threshold), hi.min(threshold))
 }
 
 /// Counts of the magnitudes in equal bins up to `reach`, zeros left out: every grid holds them.
-fn histogram(data: &Data<'_>, reach: f64) -> Vec<f64> {
-    let mut counts = vec![0.0; BINS];
-    let bin = |x: f64| ((x.abs() / reach * BINS as f64) as usize).min(BINS - 1);
+fn histogram(data: &Data<'_>, reach: f64, bins: usize) -> Vec<f64> {
+    let mut counts = vec![0.0; bins];
+    let bin = |x: f64| ((x.abs() / reach * bins as f64) as usize).min(bins - 1);
     match data {
         Data::Values(values) => {
             values.iter().filter(|x| **x != 0.0).for_each(|&x| counts[bin(f64::from(x))] += 1.0);
@@ -81,7 +90,7 @@ impl Prefix {
 
     /// `KL(P ‖ Q)` of a threshold at `bins`, both normalised; infinite if nothing lies below it.
     fn divergence(&self, bins: usize, levels: usize) -> f64 {
-        let total = self.mass[BINS];
+        let total = self.mass.last().copied().unwrap_or(0.0);
         let inside = self.mass[bins];
         if inside <= 0.0 {
             return f64::INFINITY;

@@ -1,6 +1,6 @@
 //! The range of least mean error.
 
-use super::{Data, bucket_error, least};
+use super::{Data, Squares, bucket_error, least};
 use crate::quantizer::cells::Cells;
 use crate::quantizer::grid::Grid;
 use crate::terms::Bits;
@@ -36,8 +36,15 @@ pub(in crate::quantizer) fn least_error(
     bits: Bits,
     symmetric: bool,
 ) -> Grid {
+    let squares = match data {
+        Data::Buckets(buckets) if p == 2.0 => Some(Squares::new(buckets)),
+        _ => None,
+    };
     let score = |range: &(f32, f32)| {
         let grid = Grid::containing_zero(range.0, range.1, bits, symmetric);
+        if let Some(squares) = &squares {
+            return squares.error(&Cells::uniform(&grid));
+        }
         match data {
             Data::Values(values) => raw_error(values, &grid, p),
             Data::Buckets(buckets) => bucket_error(buckets, &Cells::uniform(&grid), p),
@@ -56,7 +63,7 @@ pub(in crate::quantizer) fn least_error(
                 loop {
                     let moved = ((best.0 + left).clamp(lo, 0.0), (best.1 + right).clamp(0.0, hi));
                     let new = score(&moved);
-                    if !(new < error) {
+                    if new.is_nan() || new >= error {
                         break;
                     }
                     (best, error) = (moved, new);

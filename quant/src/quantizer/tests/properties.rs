@@ -7,6 +7,7 @@ use crate::stats::Sketch;
 use crate::stats::tests::shapes::Random;
 use crate::terms::{Bits, Layout};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn ranges() -> Vec<RangeSearch> {
     vec![
@@ -157,7 +158,7 @@ proptest! {
         let mut random = Random::new(seed);
         let scheme = Scheme::new(Family::Uniform, RangeSearch::MinMax);
         let top = (bits.levels().unwrap() - 1) as f32;
-        let params = Params { scheme, bits, scale: vec![step; 3], zero_point: vec![zero; 3], extra: Default::default() };
+        let params = Params { scheme, bits, scale: vec![step; 3], zero_point: vec![zero; 3], extra: BTreeMap::default() };
         let one = Params { scale: vec![step], zero_point: vec![zero], ..params.clone() };
         let mut values: Vec<f32> = (0..300).map(|_| ((random.normal() * 40.0 - f64::from(zero)) * f64::from(step)) as f32).collect();
         // Ties, ends, and what is far outside.
@@ -288,7 +289,7 @@ fn parameters_of_strangers_are_checked() {
         bits: Bits::new(4).unwrap(),
         scale,
         zero_point,
-        extra: Default::default(),
+        extra: BTreeMap::default(),
     };
     let layout = Layout { outer: 2, channels: 3, inner: 1 };
     assert!(params(vec![1.0], vec![0.0]).check(layout).is_ok());

@@ -134,7 +134,9 @@ impl Reader<'_> {
             return Err(self.failed(format!("`{name}` holds a value that is not finite")));
         }
         let mut tail = Tail::new();
-        values.into_iter().for_each(|value| tail.offer(value));
+        for value in values {
+            tail.offer(value);
+        }
         Ok(tail)
     }
 

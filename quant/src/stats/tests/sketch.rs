@@ -23,7 +23,9 @@ fn layouts() -> impl Strategy<Value = Layout> {
 
 fn whole(samples: &[Vec<f32>], layout: Layout) -> Sketch {
     let mut sketch = Sketch::new(layout.channels);
-    samples.iter().for_each(|sample| sketch.observe(sample, layout).unwrap());
+    for sample in samples {
+        sketch.observe(sample, layout).unwrap();
+    }
     sketch
 }
 

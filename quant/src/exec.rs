@@ -1,0 +1,27 @@
+//! The executor: runs a [`Graph`](crate::graph::Graph) for one sample, in full precision or under a plan.
+//!
+//! * [`Engine`] holds what a graph needs once: packed weights, its own threads, caches.
+//! * [`Quantization`] says which sites are fake-quantized and how; it is made from a fitted plan.
+//! * Values are addressed by their content: every node has a key made of its operation, the quantizers at its
+//!   operands and the keys of its inputs. A value whose key is in the cache is not computed again, so after an
+//!   edit only the nodes it reaches run, and undoing the edit runs nothing.
+//! * [`reference`] computes the same graph with candle's operations; tests hold the two together.
+
+pub mod buffers;
+mod cache;
+mod engine;
+mod error;
+pub mod kernels;
+mod keys;
+mod quantization;
+pub mod reference;
+mod step;
+mod value;
+mod workers;
+
+pub use cache::ActivationCache;
+pub use engine::{Cancel, Engine, NoTap, Run, Tap};
+pub use error::ExecError;
+pub use quantization::Quantization;
+pub use value::Value;
+pub use workers::Workers;

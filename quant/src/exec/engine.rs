@@ -1,0 +1,313 @@
+//! Runs a graph for one sample: what is needed, what is cached, in order, with buffers used again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::buffers::Buffers;
+use super::keys::{self, Key};
+use super::{ActivationCache, ExecError, Quantization, Value, step};
+use super::step::LayerWeight;
+use crate::graph::{Graph, Node, NodeId, Op};
+use crate::quantizer::Params;
+
+/// Packed quantized weights kept for plans that come back; enough for every weight of a model at all widths.
+const WEIGHT_CACHE_BYTES: usize = 256 << 20;
+
+/// A flag that stops runs between nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks all runs that hold this flag to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sees values as they are made; nothing is kept for it.
+pub trait Tap {
+    /// Whether this node's value is wanted. Wanted nodes run even if the results do not need them.
+    fn wants(&self, node: NodeId) -> bool;
+    /// The value of a wanted node.
+    fn value(&mut self, node: NodeId, value: &Value);
+}
+
+/// Sees nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct NoTap;
+
+impl Tap for NoTap {
+    fn wants(&self, _: NodeId) -> bool {
+        false
+    }
+
+    fn value(&mut self, _: NodeId, _: &Value) {}
+}
+
+/// What a run gave.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Results in the order of [`Graph::outputs`].
+    pub outputs: Vec<Value>,
+    /// Nodes that were computed (constants and inputs not counted).
+    pub nodes_run: usize,
+    /// Nodes whose value came from the cache.
+    pub nodes_reused: usize,
+}
+
+/// A graph made ready for running.
+#[derive(Debug)]
+pub struct Engine {
+    graph: Arc<Graph>,
+    packed: Vec<Option<Arc<LayerWeight>>>,
+    weights: Mutex<WeightCache>,
+    spare: Mutex<Vec<Buffers>>,
+}
+
+#[derive(Debug, Default)]
+struct WeightCache {
+    entries: HashMap<(usize, u64), Arc<LayerWeight>>,
+    bytes: usize,
+}
+
+impl Engine {
+    /// Packs the weights of `graph`.
+    pub fn new(graph: Arc<Graph>) -> Self {
+        let packed = graph
+            .nodes()
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let param = graph.weight_of(NodeId(index as u32))?;
+                LayerWeight::pack(&graph, node, &param.data).map(Arc::new)
+            })
+            .collect();
+        Self { graph, packed, weights: Mutex::default(), spare: Mutex::default() }
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// Packed full-precision weight of a layer.
+    pub(super) fn packed(&self, node: usize) -> Option<&LayerWeight> {
+        self.packed.get(node).and_then(Option::as_deref)
+    }
+
+    /// The weight of site `site`, fake-quantized with `params` and packed; from the cache if it was made before.
+    pub(super) fn quantized_weight(&self, site: usize, params: &Params, hash: u64) -> Result<Arc<LayerWeight>, ExecError> {
+        let lock = || self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = lock().entries.get(&(site, hash)) {
+            return Ok(Arc::clone(found));
+        }
+        let s = &self.graph.sites()[site];
+        let mut data = self.graph.weight_of(s.node).map(|p| p.data.as_ref().clone()).unwrap_or_default();
+        step::fake_quantize(&mut data, s.layout, params, &s.id)?;
+        let Some(packed) = LayerWeight::pack(&self.graph, self.graph.node(s.node), &data) else {
+            let message = "the layer has no weight".to_owned();
+            return Err(ExecError::Quantizer { site: s.id.to_string(), message });
+        };
+        let packed = Arc::new(packed);
+        let mut cache = lock();
+        cache.bytes += packed.bytes();
+        if cache.bytes > WEIGHT_CACHE_BYTES {
+            cache.entries.clear();
+            cache.bytes = packed.bytes();
+        }
+        cache.entries.insert((site, hash), Arc::clone(&packed));
+        Ok(packed)
+    }
+
+    /// Checks inputs given by name and puts them into the graph's order.
+    pub fn inputs(&self, mut given: HashMap<String, Value>) -> Result<Vec<Value>, ExecError> {
+        self.graph
+            .inputs()
+            .iter()
+            .map(|&id| {
+                let node = self.graph.node(id);
+                let (name, expected) = (node.name.clone(), node.shape.clone());
+                let Some(value) = given.remove(&name) else {
+                    return Err(ExecError::MissingInput { name, expected });
+                };
+                if value.shape() == expected {
+                    Ok(value)
+                } else {
+                    Err(ExecError::InputShape { name, expected, found: value.shape().to_vec() })
+                }
+            })
+            .collect()
+    }
+
+    /// Runs one sample. `inputs` are in the order of [`Graph::inputs`]. With a cache, values that are in it are not
+    /// computed again and new ones are kept.
+    pub fn run(
+        &self,
+        inputs: &[Value],
+        quantization: &Quantization,
+        cache: Option<&ActivationCache>,
+        tap: &mut dyn Tap,
+        cancel: &Cancel,
+    ) -> Result<Run, ExecError> {
+        let graph = &*self.graph;
+        let keys = match cache {
+            Some(_) => {
+                let given: Vec<Key> = inputs.iter().map(keys::of_input).collect();
+                keys::of_nodes(graph, &given, quantization)
+            }
+            None => Vec::new(),
+        };
+        let plan = self.needed(cache, &keys, tap);
+        let mut state = State {
+            values: vec![None; graph.nodes().len()],
+            left: plan.uses,
+            buffers: self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default(),
+        };
+        let mut kept = Vec::new();
+        let (mut nodes_run, mut nodes_reused) = (0, 0);
+        let mut given = inputs.iter();
+        for (index, node) in graph.nodes().iter().enumerate() {
+            if matches!(node.op, Op::Input) {
+                state.values[index] = given.next().cloned();
+            }
+            if !plan.wanted[index] {
+                continue;
+            }
+            if cancel.is_cancelled() {
+                return Err(ExecError::Cancelled);
+            }
+            if state.values[index].is_none() {
+                let found = cache.and_then(|c| c.get(keys[index]));
+                if let Some(value) = found {
+                    nodes_reused += 1;
+                    state.values[index] = Some(value);
+                } else {
+                    let operands = self.operands(node, &mut state, (inputs, quantization, cancel))?;
+                    let value = step::node(self, index, &operands, quantization, &mut state.buffers)?;
+                    nodes_run += usize::from(!matches!(node.op, Op::Constant(_)));
+                    if cache.is_some() && !matches!(node.op, Op::Constant(_)) {
+                        kept.push((keys[index], value.clone(), work(graph, index)));
+                    }
+                    state.values[index] = Some(value);
+                    drop(operands);
+                    state.release(node, cache.is_none());
+                }
+            }
+            let id = NodeId(index as u32);
+            if tap.wants(id)
+                && let Some(value) = &state.values[index]
+            {
+                tap.value(id, value);
+            }
+        }
+        let outputs = graph
+            .outputs()
+            .iter()
+            .map(|(_, id)| state.values[id.index()].clone().ok_or(ExecError::Cancelled))
+            .collect::<Result<_, _>>()?;
+        if let Some(cache) = cache {
+            cache.put(kept);
+        }
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(state.buffers);
+        Ok(Run { outputs, nodes_run, nodes_reused })
+    }
+
+    /// Operands of a node. A value that the cache dropped between planning and use is computed here.
+    fn operands(
+        &self,
+        node: &Node,
+        state: &mut State,
+        run: (&[Value], &Quantization, &Cancel),
+    ) -> Result<Vec<Value>, ExecError> {
+        node.inputs
+            .iter()
+            .map(|id| {
+                if let Some(value) = &state.values[id.index()] {
+                    return Ok(value.clone());
+                }
+                let inner = self.graph.node(*id);
+                if run.2.is_cancelled() {
+                    return Err(ExecError::Cancelled);
+                }
+                let operands = self.operands(inner, state, run)?;
+                let value = step::node(self, id.index(), &operands, run.1, &mut state.buffers)?;
+                state.values[id.index()] = Some(value.clone());
+                Ok(value)
+            })
+            .collect()
+    }
+
+    /// Which nodes must have a value, and how often each value will be used by nodes that are computed.
+    fn needed(&self, cache: Option<&ActivationCache>, keys: &[Key], tap: &dyn Tap) -> Needed {
+        let nodes = self.graph.nodes();
+        let mut wanted = vec![false; nodes.len()];
+        let mut uses = vec![0_u32; nodes.len()];
+        for (_, id) in self.graph.outputs() {
+            wanted[id.index()] = true;
+            uses[id.index()] += 1;
+        }
+        for index in (0..nodes.len()).rev() {
+            wanted[index] |= tap.wants(NodeId(index as u32));
+            if !wanted[index] || cache.is_some_and(|c| c.contains(keys[index])) {
+                continue;
+            }
+            for input in &nodes[index].inputs {
+                wanted[input.index()] = true;
+                uses[input.index()] += 1;
+            }
+        }
+        Needed { wanted, uses }
+    }
+}
+
+struct Needed {
+    wanted: Vec<bool>,
+    uses: Vec<u32>,
+}
+
+struct State {
+    values: Vec<Option<Value>>,
+    left: Vec<u32>,
+    buffers: Buffers,
+}
+
+impl State {
+    /// Counts down the operands of a node that ran and takes back buffers that nobody needs any more.
+    fn release(&mut self, node: &Node, reclaim: bool) {
+        for id in &node.inputs {
+            let left = &mut self.left[id.index()];
+            *left = left.saturating_sub(1);
+            if *left == 0
+                && let Some(value) = self.values[id.index()].take()
+                && reclaim
+                && let Some(buffer) = value.into_buffer()
+            {
+                self.buffers.give(buffer);
+            }
+        }
+    }
+}
+
+/// Work of a node in the unit of one multiply-accumulate, for the cache's choice of what to keep.
+fn work(graph: &Graph, index: usize) -> u64 {
+    let node = &graph.nodes()[index];
+    let numbers: u64 = node.shape.iter().map(|&n| n as u64).product();
+    match &node.op {
+        Op::Linear { weight, .. } | Op::Conv { weight, .. } => {
+            let w = graph.param(*weight);
+            numbers * (w.data.len() / w.shape[0].max(1)) as u64
+        }
+        Op::MatMul { .. } => {
+            numbers * graph.node(node.inputs[0]).shape.last().copied().unwrap_or(1) as u64
+        }
+        Op::Reshape | Op::Narrow { .. } => 0,
+        Op::Softmax | Op::Activation(_) | Op::LayerNorm { .. } | Op::InstanceNorm { .. } => numbers * 8,
+        _ => numbers,
+    }
+}

@@ -1,0 +1,184 @@
+//! The same graph with candle's own operations: slower, on any device, differentiable. The fused kernels are held
+//! to it by tests; reconstruction and data-free calibration will run on it.
+
+use candle_core::{D, DType, Device, Tensor};
+
+use super::kernels::activation::Activation;
+use super::{ExecError, Value};
+use crate::graph::{Conv, Graph, Node, Op, ParamId};
+
+/// Runs a graph with candle on `device`, in `dtype` (F64 gives a yardstick for the f32 kernels).
+#[derive(Debug)]
+pub struct Reference<'g> {
+    graph: &'g Graph,
+    device: Device,
+    dtype: DType,
+}
+
+impl<'g> Reference<'g> {
+    /// Reference execution of `graph`.
+    pub fn new(graph: &'g Graph, device: Device, dtype: DType) -> Self {
+        Self { graph, device, dtype }
+    }
+
+    /// Values of all nodes in execution order; `inputs` in the order of [`Graph::inputs`].
+    pub fn run(&self, inputs: &[Value]) -> Result<Vec<Tensor>, ExecError> {
+        let mut values: Vec<Tensor> = Vec::with_capacity(self.graph.nodes().len());
+        let mut given = inputs.iter();
+        for node in self.graph.nodes() {
+            let operands: Vec<&Tensor> = node.inputs.iter().map(|id| &values[id.index()]).collect();
+            let value = match (&node.op, given.as_slice().first()) {
+                (Op::Input, Some(input)) => {
+                    given.next();
+                    Tensor::from_slice(input.as_slice(), node.shape.as_slice(), &self.device)?
+                        .to_dtype(self.dtype)?
+                }
+                (Op::Input, None) => {
+                    let (name, expected) = (node.name.clone(), node.shape.clone());
+                    return Err(ExecError::MissingInput { name, expected });
+                }
+                _ => self.node(node, &operands)?,
+            };
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    fn param(&self, id: ParamId) -> candle_core::Result<Tensor> {
+        let p = self.graph.param(id);
+        Tensor::from_slice(&p.data, p.shape.as_slice(), &self.device)?.to_dtype(self.dtype)
+    }
+
+    fn node(&self, node: &Node, x: &[&Tensor]) -> candle_core::Result<Tensor> {
+        let shape = node.shape.as_slice();
+        match &node.op {
+            Op::Input => unreachable_input(),
+            Op::Constant(data) => {
+                Tensor::from_slice(data, shape, &self.device)?.to_dtype(self.dtype)
+            }
+            Op::Linear { weight, bias } => {
+                let y = x[0].broadcast_matmul(&self.param(*weight)?.t()?)?;
+                bias.map_or(Ok(y.clone()), |b| y.broadcast_add(&self.param(b)?))
+            }
+            Op::Conv { weight, bias, geometry } => self.conv(x[0], *weight, *bias, *geometry),
+            Op::MatMul { transpose_rhs, alpha } => {
+                let rhs = if *transpose_rhs { x[1].t()? } else { x[1].clone() };
+                x[0].contiguous()?.matmul(&rhs.contiguous()?)?.affine(f64::from(*alpha), 0.0)
+            }
+            Op::LayerNorm { gamma, beta, eps } => {
+                let y = normalise(x[0], f64::from(*eps))?;
+                y.broadcast_mul(&self.param(*gamma)?)?.broadcast_add(&self.param(*beta)?)
+            }
+            Op::InstanceNorm { eps } => normalise(x[0], f64::from(*eps)),
+            Op::BatchNorm { gamma, beta, mean, variance, eps } => {
+                let mut wide = vec![1; shape.len()];
+                wide[1] = shape[1];
+                let param = |id: &ParamId| self.param(*id)?.reshape(wide.as_slice());
+                let scale = (param(variance)? + f64::from(*eps))?.sqrt()?.recip()?.mul(&param(gamma)?)?;
+                x[0].broadcast_sub(&param(mean)?)?.broadcast_mul(&scale)?.broadcast_add(&param(beta)?)
+            }
+            Op::Activation(act) => activate(*act, x[0]),
+            Op::Softmax => {
+                let e = x[0].broadcast_sub(&x[0].max_keepdim(D::Minus1)?)?.exp()?;
+                e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+            }
+            Op::Add => x[0].broadcast_add(x[1]),
+            Op::Mul => x[0].broadcast_mul(x[1]),
+            Op::Affine { mul, add } => x[0].affine(f64::from(*mul), f64::from(*add)),
+            Op::Reshape => x[0].contiguous()?.reshape(shape),
+            Op::Permute(axes) => x[0].permute(axes.as_slice())?.contiguous(),
+            Op::Roll(shifts) => shifts.iter().try_fold(x[0].clone(), |y, &(axis, by)| roll(&y, axis, by)),
+            Op::Pad(ends) => {
+                ends.iter().try_fold(x[0].clone(), |y, &(axis, n)| y.pad_with_zeros(axis, 0, n))
+            }
+            Op::Narrow { axis, start, len } => x[0].narrow(*axis, *start, *len)?.contiguous(),
+            Op::Concat { axis } => Tensor::cat(x, *axis),
+            Op::Embedding { table } => {
+                let ids = x[0].to_dtype(DType::U32)?.flatten_all()?;
+                self.param(*table)?.index_select(&ids, 0)?.reshape(shape)
+            }
+            Op::Resize { align_corners } => resize(x[0], shape, *align_corners),
+        }
+    }
+
+    fn conv(
+        &self,
+        x: &Tensor,
+        weight: ParamId,
+        bias: Option<ParamId>,
+        g: Conv,
+    ) -> candle_core::Result<Tensor> {
+        let w = self.param(weight)?;
+        let y = if w.rank() == 3 {
+            x.contiguous()?.conv1d(&w, 0, g.stride, 1, g.groups)?
+        } else {
+            x.contiguous()?.conv2d(&w, g.padding, g.stride, 1, g.groups)?
+        };
+        let Some(bias) = bias else { return Ok(y) };
+        let mut wide = vec![1; y.rank()];
+        wide[1] = y.dim(1)?;
+        y.broadcast_add(&self.param(bias)?.reshape(wide.as_slice())?)
+    }
+}
+
+/// `run` serves inputs itself.
+fn unreachable_input() -> candle_core::Result<Tensor> {
+    candle_core::bail!("an input has no operation")
+}
+
+fn normalise(x: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred.broadcast_div(&(variance + eps)?.sqrt()?)
+}
+
+fn activate(act: Activation, x: &Tensor) -> candle_core::Result<Tensor> {
+    match act {
+        Activation::None => Ok(x.clone()),
+        Activation::Relu => x.relu(),
+        Activation::Gelu => x.gelu_erf(),
+        Activation::GeluTanh => x.gelu(),
+        Activation::QuickGelu => x.affine(1.702, 0.0)?.neg()?.exp()?.affine(1.0, 1.0)?.recip()?.mul(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => x.neg()?.exp()?.affine(1.0, 1.0)?.recip(),
+        Activation::Silu => x.silu(),
+    }
+}
+
+fn roll(x: &Tensor, axis: usize, by: isize) -> candle_core::Result<Tensor> {
+    let n = x.dim(axis)?;
+    let by = by.rem_euclid(n as isize) as usize;
+    if by == 0 {
+        return Ok(x.clone());
+    }
+    Tensor::cat(&[x.narrow(axis, n - by, by)?, x.narrow(axis, 0, n - by)?], axis)
+}
+
+/// Bilinear resize as two products with interpolation matrices (candle's own ignores strides when the size stays).
+fn resize(x: &Tensor, to: &[usize], align_corners: bool) -> candle_core::Result<Tensor> {
+    let (h, w) = (x.dim(2)?, x.dim(3)?);
+    let rows = interpolation(h, to[2], align_corners);
+    let columns = interpolation(w, to[3], align_corners);
+    let matrix = |data: Vec<f64>, r: usize, c: usize| {
+        Tensor::from_vec(data, (r, c), x.device())?.to_dtype(x.dtype())
+    };
+    let y = x.contiguous()?.broadcast_matmul(&matrix(columns, to[3], w)?.t()?)?;
+    matrix(rows, to[2], h)?.broadcast_matmul(&y)
+}
+
+/// Row `i` holds the shares of the inputs in output `i`.
+fn interpolation(from: usize, to: usize, align_corners: bool) -> Vec<f64> {
+    let mut matrix = vec![0.0; from * to];
+    for i in 0..to {
+        let place = if align_corners {
+            if to > 1 { i as f64 * (from - 1) as f64 / (to - 1) as f64 } else { 0.0 }
+        } else {
+            ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0)
+        };
+        let low = (place as usize).min(from - 1);
+        let share = place - low as f64;
+        matrix[i * from + low] += 1.0 - share;
+        matrix[i * from + (low + 1).min(from - 1)] += share;
+    }
+    matrix
+}

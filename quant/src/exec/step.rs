@@ -1,0 +1,296 @@
+//! One node with the fused kernels.
+
+use super::buffers::Buffers;
+use super::kernels::elementwise::BinaryOp;
+use super::kernels::conv::{self, ConvWeight, Geometry};
+use super::kernels::gemm::{self, AQuant, PackedWeight};
+use super::kernels::matmul::{BatchedMatMul, batched_matmul};
+use super::kernels::{activation, elementwise, layout, norm, resize, softmax};
+use super::{Engine, ExecError, Quantization, Value};
+use crate::graph::{Graph, Node, Op};
+use crate::quantizer::{self, Family, Params};
+use crate::terms::{Layout, SiteId};
+
+/// The weight of a layer as its kernel wants it.
+#[derive(Debug)]
+pub(super) enum LayerWeight {
+    /// Of a Linear.
+    Linear(PackedWeight),
+    /// Of a convolution.
+    Conv(ConvWeight),
+}
+
+impl LayerWeight {
+    /// Packs the weight of `node`.
+    pub(super) fn pack(graph: &Graph, node: &Node, data: &[f32]) -> Option<Self> {
+        match &node.op {
+            Op::Linear { weight, .. } => {
+                let shape = &graph.param(*weight).shape;
+                Some(Self::Linear(PackedWeight::pack(data, shape[0], shape[1])))
+            }
+            Op::Conv { .. } => Some(Self::Conv(ConvWeight::pack(data, &geometry(graph, node)))),
+            _ => None,
+        }
+    }
+
+    /// Memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Linear(w) => w.bytes(),
+            Self::Conv(w) => w.bytes(),
+        }
+    }
+}
+
+/// The convolution of a node in the kernel's words; one-dimensional ones have height 1.
+fn geometry(graph: &Graph, node: &Node) -> Geometry {
+    let Op::Conv { weight, geometry, .. } = &node.op else { return Geometry::dense(0, [0, 0], 0, 0, 1, 0) };
+    let w = &graph.param(*weight).shape;
+    let x = &graph.node(node.inputs[0]).shape;
+    let flat = x.len() == 3;
+    let pad = geometry.padding;
+    Geometry {
+        in_c: x[1],
+        h: if flat { 1 } else { x[2] },
+        w: x[x.len() - 1],
+        out_c: w[0],
+        kh: if flat { 1 } else { w[2] },
+        kw: w[w.len() - 1],
+        stride: if flat { [1, geometry.stride] } else { [geometry.stride; 2] },
+        pad: if flat { [0; 4] } else { [pad; 4] },
+        dilation: [1; 2],
+        groups: geometry.groups,
+    }
+}
+
+/// Fake-quantizes a tensor in place.
+pub(super) fn fake_quantize(x: &mut [f32], layout: Layout, params: &Params, site: &SiteId) -> Result<(), ExecError> {
+    params
+        .check(layout)
+        .map_err(|e| ExecError::Quantizer { site: site.to_string(), message: e.to_string() })?;
+    quantizer::quantizer(params.scheme.family).fake_quantize(x, layout, params);
+    Ok(())
+}
+
+/// Computes the value of node `index` from its operands.
+pub(super) fn node(
+    engine: &Engine,
+    index: usize,
+    x: &[Value],
+    quantization: &Quantization,
+    buffers: &mut Buffers,
+) -> Result<Value, ExecError> {
+    let graph = &**engine.graph();
+    let node = &graph.nodes()[index];
+    let shape = node.shape.clone();
+    match &node.op {
+        Op::Input => {
+            let (name, expected) = (node.name.clone(), shape);
+            return Err(ExecError::MissingInput { name, expected });
+        }
+        Op::Constant(data) => return Ok(Value::shared(shape, std::sync::Arc::clone(data))),
+        Op::Reshape => return Ok(x[0].reshaped(shape)),
+        Op::Narrow { axis, start, .. } if shape[..*axis].iter().all(|&n| n == 1) => {
+            let inner: usize = shape[axis + 1..].iter().product();
+            return Ok(x[0].part(start * inner, shape));
+        }
+        _ => {}
+    }
+    let mut out = buffers.take(shape.iter().product());
+    match &node.op {
+        Op::Linear { .. } | Op::Conv { .. } => layer(engine, index, &x[0], quantization, buffers, &mut out)?,
+        Op::MatMul { transpose_rhs, alpha } => {
+            product(engine, index, (&x[0], &x[1]), (*transpose_rhs, *alpha), quantization, buffers, &mut out)?;
+        }
+        _ => plain(graph, node, x, buffers, &mut out)?,
+    }
+    Ok(Value::new(shape, out))
+}
+
+/// Operations without sites.
+fn plain(graph: &Graph, node: &Node, x: &[Value], buffers: &mut Buffers, out: &mut [f32]) -> Result<(), ExecError> {
+    let a = x[0].as_slice();
+    let from = x[0].shape();
+    let last = from.last().copied().unwrap_or(1);
+    match &node.op {
+        Op::LayerNorm { gamma, beta, eps } => {
+            let (gamma, beta) = (&graph.param(*gamma).data, &graph.param(*beta).data);
+            norm::layer_norm(a, a.len() / last.max(1), last, gamma, beta, *eps, out);
+        }
+        Op::InstanceNorm { eps } => {
+            norm::instance_norm_channels_first(a, from[1], from[2], *eps, out);
+        }
+        Op::BatchNorm { gamma, beta, mean, variance, eps } => {
+            let param = |id: &crate::graph::ParamId| graph.param(*id).data.as_slice();
+            let (gamma, beta, mean, variance) = (param(gamma), param(beta), param(mean), param(variance));
+            let scale: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| g / (v + eps).sqrt()).collect();
+            let shift: Vec<f32> = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
+            norm::channel_affine(a, from[1], from[2..].iter().product(), &scale, &shift, out);
+        }
+        Op::Activation(act) => {
+            out.copy_from_slice(a);
+            activation::apply(*act, out);
+        }
+        Op::Softmax => {
+            out.copy_from_slice(a);
+            softmax::softmax_rows(out, a.len() / last.max(1), last);
+        }
+        Op::Add => elementwise::broadcast(BinaryOp::Add, a, from, x[1].as_slice(), x[1].shape(), out),
+        Op::Mul => elementwise::broadcast(BinaryOp::Mul, a, from, x[1].as_slice(), x[1].shape(), out),
+        Op::Affine { mul, add } => {
+            for (y, x) in out.iter_mut().zip(a) {
+                *y = x.mul_add(*mul, *add);
+            }
+        }
+        Op::Permute(axes) => layout::permute(a, from, axes, out),
+        Op::Roll(shifts) => match shifts.as_slice() {
+            [] => out.copy_from_slice(a),
+            [(axis, by)] => layout::roll(a, from, *axis, *by, out),
+            [first, rest @ ..] => {
+                let mut other = buffers.take(a.len());
+                layout::roll(a, from, first.0, first.1, out);
+                for (axis, by) in rest {
+                    other.copy_from_slice(out);
+                    layout::roll(&other, from, *axis, *by, out);
+                }
+                buffers.give(other);
+            }
+        },
+        Op::Pad(ends) => {
+            let mut pads = vec![(0, 0); from.len()];
+            for &(axis, n) in ends {
+                pads[axis].1 += n;
+            }
+            layout::pad_zero(a, from, &pads, out);
+        }
+        Op::Narrow { axis, start, len } => layout::narrow(a, from, *axis, *start, *len, out),
+        Op::Concat { axis } => {
+            let row = |v: &Value| v.shape()[*axis..].iter().product::<usize>();
+            let parts: Vec<(&[f32], usize)> = x.iter().map(|v| (v.as_slice(), row(v))).collect();
+            layout::concat(&parts, from[..*axis].iter().product(), out);
+        }
+        Op::Embedding { table } => {
+            let table = graph.param(*table);
+            let (rows, width) = (table.shape[0], table.shape[1]);
+            for (position, (token, row)) in a.iter().zip(out.chunks_exact_mut(width)).enumerate() {
+                let fits = token.fract() == 0.0 && (0.0..rows as f32).contains(token);
+                if !fits {
+                    let node = node.name.clone();
+                    return Err(ExecError::Token { node, token: *token, position, rows });
+                }
+                row.copy_from_slice(&table.data[*token as usize * width..][..width]);
+            }
+        }
+        Op::Resize { align_corners } => {
+            let to = [node.shape[2], node.shape[3]];
+            resize::bilinear(a, from[1], [from[2], from[3]], to, *align_corners, out);
+        }
+        Op::Input | Op::Constant(_) | Op::Reshape | Op::Linear { .. } | Op::Conv { .. } | Op::MatMul { .. } => {}
+    }
+    Ok(())
+}
+
+/// A layer with a weight.
+fn layer(
+    engine: &Engine,
+    index: usize,
+    x: &Value,
+    quantization: &Quantization,
+    buffers: &mut Buffers,
+    out: &mut [f32],
+) -> Result<(), ExecError> {
+    let graph = &**engine.graph();
+    let node = &graph.nodes()[index];
+    let (Op::Linear { bias, .. } | Op::Conv { bias, .. }) = &node.op else { return Ok(()) };
+    let bias = bias.map(|id| graph.param(id).data.as_slice());
+    let Some(weight) = quantization.weight(index).or_else(|| engine.packed(index)) else { return Ok(()) };
+    with_operand(engine, index, (x, 0), quantization, buffers, |x, a| match weight {
+        LayerWeight::Linear(w) => {
+            gemm::linear(x, x.len() / w.k().max(1), w, a, bias, activation::Activation::None, out);
+        }
+        LayerWeight::Conv(w) => {
+            conv::conv2d(x, &geometry(graph, node), w, a, bias, activation::Activation::None, out);
+        }
+    })
+}
+
+/// A product of two activations.
+fn product(
+    engine: &Engine,
+    index: usize,
+    (lhs, rhs): (&Value, &Value),
+    (transpose_rhs, alpha): (bool, f32),
+    quantization: &Quantization,
+    buffers: &mut Buffers,
+    out: &mut [f32],
+) -> Result<(), ExecError> {
+    let (a, b) = (lhs.shape(), rhs.shape());
+    let rank = a.len();
+    let shape = BatchedMatMul {
+        batch: a[..rank - 2].iter().product(),
+        m: a[rank - 2],
+        k: a[rank - 1],
+        n: if transpose_rhs { b[rank - 2] } else { b[rank - 1] },
+        transpose_rhs,
+    };
+    // The right operand is packed per matrix; it is quantized before, in a buffer, unless one grid serves all.
+    let mut second = None;
+    if let Some(operand) = quantization.operand(index, 1)
+        && uniform(&operand.params).is_none()
+    {
+        let site = &engine.graph().sites()[operand.site];
+        let mut copy = buffers.take(rhs.len());
+        copy.copy_from_slice(rhs.as_slice());
+        fake_quantize(&mut copy, site.layout, &operand.params, &site.id)?;
+        second = Some(copy);
+    }
+    let rhs_q = match (&second, quantization.operand(index, 1)) {
+        (None, Some(operand)) => uniform(&operand.params).unwrap_or(AQuant::None),
+        _ => AQuant::None,
+    };
+    let rhs = second.as_deref().unwrap_or(rhs.as_slice());
+    with_operand(engine, index, (lhs, 0), quantization, buffers, |lhs, lhs_q| {
+        batched_matmul(shape, lhs, rhs, lhs_q, rhs_q, alpha, out);
+    })?;
+    if let Some(copy) = second {
+        buffers.give(copy);
+    }
+    Ok(())
+}
+
+/// Calls `kernel` with an operand and the grid it must put it on, or with the operand already on its grid where
+/// the kernel cannot do it while packing.
+fn with_operand(
+    engine: &Engine,
+    index: usize,
+    (x, operand): (&Value, usize),
+    quantization: &Quantization,
+    buffers: &mut Buffers,
+    kernel: impl FnOnce(&[f32], AQuant),
+) -> Result<(), ExecError> {
+    let Some(operand) = quantization.operand(index, operand) else {
+        kernel(x.as_slice(), AQuant::None);
+        return Ok(());
+    };
+    let site = &engine.graph().sites()[operand.site];
+    if let Some(a) = uniform(&operand.params) {
+        kernel(x.as_slice(), a);
+        return Ok(());
+    }
+    let mut copy = buffers.take(x.len());
+    copy.copy_from_slice(x.as_slice());
+    fake_quantize(&mut copy, site.layout, &operand.params, &site.id)?;
+    kernel(&copy, AQuant::None);
+    buffers.give(copy);
+    Ok(())
+}
+
+/// The grid as the product kernels apply it while packing, if they can: one uniform grid for the tensor.
+fn uniform(params: &Params) -> Option<AQuant<'_>> {
+    if params.scheme.family != Family::Uniform {
+        return None;
+    }
+    let (&[scale], &[zero_point]) = (params.scale.as_slice(), params.zero_point.as_slice()) else { return None };
+    let q_max = (params.bits.levels()? - 1) as f32;
+    Some(AQuant::Uniform { scale, zero_point, q_max })
+}

@@ -1,0 +1,68 @@
+//! A tensor of one sample while the graph runs.
+
+use std::sync::Arc;
+
+/// A contiguous row-major f32 tensor; cloning and reshaping share the numbers.
+///
+/// Not a `candle_core::Tensor`: candle does not give a buffer back when its last user is gone, and reusing
+/// buffers is what keeps page faults out of the run.
+#[derive(Debug, Clone)]
+pub struct Value {
+    shape: Vec<usize>,
+    data: Arc<Vec<f32>>,
+    start: usize,
+}
+
+impl Value {
+    /// A tensor; `data` must have as many values as `shape` says (checked in debug builds, sliced otherwise).
+    pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        Self { shape, data: Arc::new(data), start: 0 }
+    }
+
+    /// A tensor of numbers that are shared already.
+    pub fn shared(shape: Vec<usize>, data: Arc<Vec<f32>>) -> Self {
+        Self { shape, data, start: 0 }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The numbers in row-major order.
+    pub fn as_slice(&self) -> &[f32] {
+        self.data.get(self.start..self.start + self.len()).unwrap_or_default()
+    }
+
+    /// The same numbers under another shape of the same size.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), self.len());
+        Self { shape, data: Arc::clone(&self.data), start: self.start }
+    }
+
+    /// `len` numbers from `start` on under `shape`, shared.
+    pub fn part(&self, start: usize, shape: Vec<usize>) -> Self {
+        Self { shape, data: Arc::clone(&self.data), start: self.start + start }
+    }
+
+    /// Bytes of the whole buffer behind it.
+    pub fn buffer_bytes(&self) -> usize {
+        self.data.len() * size_of::<f32>()
+    }
+
+    /// The buffer, if nobody else uses it.
+    pub(super) fn into_buffer(self) -> Option<Vec<f32>> {
+        Arc::try_unwrap(self.data).ok()
+    }
+}

@@ -1,0 +1,418 @@
+//! Makes graphs: model code calls it like a forward pass, one node per line.
+//!
+//! Every method checks shapes and returns an error that names the node, so that a checkpoint that does not fit
+//! its config is reported, never indexed out of range.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Conv, Graph, Node, NodeId, Op, Param, ParamId};
+use crate::exec::kernels::activation::Activation;
+use crate::models::{ModelError, Weights};
+
+/// More values than this in one tensor of one sample are taken for a broken config (8 GiB of f32).
+const MAX_NUMBERS: usize = 1 << 31;
+
+/// Collects nodes; [`Scope`]s of it add module paths.
+#[derive(Debug)]
+pub struct Builder<'w> {
+    graph: Graph,
+    weights: &'w Weights,
+    params: HashMap<String, ParamId>,
+    counters: HashMap<String, usize>,
+}
+
+/// A builder within a module path.
+#[derive(Debug)]
+pub struct Scope<'b, 'w> {
+    builder: &'b mut Builder<'w>,
+    path: String,
+}
+
+impl<'w> Builder<'w> {
+    /// A builder that takes weights from `weights`.
+    pub fn new(weights: &'w Weights) -> Self {
+        Self { graph: Graph::default(), weights, params: HashMap::new(), counters: HashMap::new() }
+    }
+
+    /// The outermost scope.
+    pub fn root(&mut self) -> Scope<'_, 'w> {
+        Scope { builder: self, path: String::new() }
+    }
+
+    /// Names a result.
+    pub fn output(&mut self, name: &str, node: NodeId) {
+        self.graph.outputs.push((name.to_owned(), node));
+    }
+
+    /// The finished graph. `ignore` says which tensors of the checkpoint a graph may leave unused.
+    pub fn finish(mut self, ignore: impl Fn(&str) -> bool) -> Result<Graph, ModelError> {
+        let unused: Vec<String> = self
+            .weights
+            .names()
+            .filter(|name| !self.params.contains_key(*name) && !ignore(name))
+            .map(ToOwned::to_owned)
+            .collect();
+        if !unused.is_empty() {
+            return Err(ModelError::UnknownTensors { file: self.weights.file().to_owned(), names: unused });
+        }
+        self.graph.finish();
+        Ok(self.graph)
+    }
+
+    fn param(&mut self, name: &str, shape: Option<&[usize]>) -> Result<ParamId, ModelError> {
+        if let Some(&id) = self.params.get(name) {
+            return Ok(id);
+        }
+        let tensor = self.weights.get(name)?;
+        if let Some(shape) = shape.filter(|shape| *shape != tensor.shape) {
+            return Err(ModelError::TensorShape {
+                file: self.weights.file().to_owned(),
+                tensor: name.to_owned(),
+                expected: shape.to_vec(),
+                found: tensor.shape,
+            });
+        }
+        let id = ParamId(self.graph.params.len() as u32);
+        self.graph.params.push(Param { name: name.to_owned(), shape: tensor.shape, data: tensor.data });
+        self.params.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    fn push(&mut self, name: String, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> Result<NodeId, ModelError> {
+        let numbers = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
+        if numbers.is_none_or(|n| n > MAX_NUMBERS) || shape.contains(&0) {
+            return Err(ModelError::Graph { node: name, message: format!("its value would have shape {shape:?}") });
+        }
+        let id = NodeId(self.graph.nodes.len() as u32);
+        if self.graph.by_name.insert(name.clone(), id).is_some() {
+            return Err(ModelError::Graph { node: name, message: "two nodes have this name".into() });
+        }
+        self.graph.nodes.push(Node { name, op, inputs, shape });
+        Ok(id)
+    }
+}
+
+impl<'w> Scope<'_, 'w> {
+    /// The scope of a submodule.
+    pub fn at(&mut self, name: impl AsRef<str>) -> Scope<'_, 'w> {
+        let path = self.full(name.as_ref());
+        Scope { builder: self.builder, path }
+    }
+
+    /// Shape of a node's value.
+    pub fn shape(&self, x: NodeId) -> Vec<usize> {
+        self.builder.graph.node(x).shape.clone()
+    }
+
+    /// Shape of a checkpoint tensor, if there is one of this name.
+    pub fn param_shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.builder.weights.shape(&self.full(name))
+    }
+
+    /// A checkpoint tensor's values for computing a constant; it counts as used.
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>, ModelError> {
+        let full = self.full(name);
+        let id = self.builder.param(&full, Some(shape))?;
+        Ok(Arc::clone(&self.builder.graph.params[id.index()].data))
+    }
+
+    fn full(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
+    /// A name for a node that has no module: the path, the kind, and a number from the second on.
+    fn derived(&mut self, kind: &str) -> String {
+        let name = self.full(kind);
+        let count = self.builder.counters.entry(name.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { name } else { format!("{name}_{count}") }
+    }
+
+    fn fail<T>(&self, name: &str, message: String) -> Result<T, ModelError> {
+        Err(ModelError::Graph { node: self.full(name), message })
+    }
+
+    /// A tensor that the caller gives.
+    pub fn input(&mut self, name: &str, shape: &[usize]) -> Result<NodeId, ModelError> {
+        let id = self.builder.push(name.to_owned(), Op::Input, vec![], shape.to_vec())?;
+        self.builder.graph.inputs.push(id);
+        Ok(id)
+    }
+
+    /// A tensor known now.
+    pub fn constant(&mut self, name: &str, shape: &[usize], data: Vec<f32>) -> Result<NodeId, ModelError> {
+        if data.len() != shape.iter().product::<usize>() {
+            return self.fail(name, format!("{} values for shape {shape:?}", data.len()));
+        }
+        let name = self.derived(name);
+        self.builder.push(name, Op::Constant(Arc::new(data)), vec![], shape.to_vec())
+    }
+
+    /// `x · Wᵀ + b`; the bias is used if the checkpoint has one. `x`: `[…, in]`.
+    pub fn linear(&mut self, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
+        let mut shape = self.shape(x);
+        let Some(last) = shape.last_mut() else { return self.fail(name, "its operand is a scalar".into()) };
+        let weight_name = self.full(&format!("{name}.weight"));
+        let weight = self.builder.param(&weight_name, None)?;
+        let found = self.builder.graph.param(weight).shape.clone();
+        if found.len() != 2 || found[1] != *last {
+            let out = found.first().copied().unwrap_or(0);
+            return Err(self.wrong_shape(weight_name, vec![out, *last], found));
+        }
+        *last = found[0];
+        let bias = self.bias(name, found[0])?;
+        self.builder.push(join(&self.path, name), Op::Linear { weight, bias }, vec![x], shape)
+    }
+
+    /// Convolution over `[1, C, W]` or `[1, C, H, W]`, by the rank of the weight.
+    pub fn conv(&mut self, name: &str, x: NodeId, geometry: Conv) -> Result<NodeId, ModelError> {
+        let input = self.shape(x);
+        let weight_name = self.full(&format!("{name}.weight"));
+        let weight = self.builder.param(&weight_name, None)?;
+        let w = self.builder.graph.param(weight).shape.clone();
+        let fits = w.len() == input.len()
+            && w.len() >= 3
+            && geometry.groups > 0
+            && geometry.stride > 0
+            && w[1] * geometry.groups == input[1]
+            && w[0] % geometry.groups == 0;
+        if !fits {
+            let mut expected = vec![w.first().copied().unwrap_or(0), input[1] / geometry.groups.max(1)];
+            expected.extend(w.iter().skip(2));
+            return Err(self.wrong_shape(weight_name, expected, w));
+        }
+        let mut shape = vec![1, w[0]];
+        for (&size, &k) in input[2..].iter().zip(&w[2..]) {
+            let padding = if input.len() == 3 { 0 } else { geometry.padding };
+            let Some(room) = (size + 2 * padding).checked_sub(k) else {
+                return self.fail(name, format!("a kernel of {k} does not fit {size} positions"));
+            };
+            shape.push(room / geometry.stride + 1);
+        }
+        let bias = self.bias(name, w[0])?;
+        self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
+    }
+
+    fn bias(&mut self, name: &str, out: usize) -> Result<Option<ParamId>, ModelError> {
+        let bias = self.full(&format!("{name}.bias"));
+        if self.builder.weights.shape(&bias).is_none() {
+            return Ok(None);
+        }
+        self.builder.param(&bias, Some(&[out])).map(Some)
+    }
+
+    fn wrong_shape(&self, tensor: String, expected: Vec<usize>, found: Vec<usize>) -> ModelError {
+        ModelError::TensorShape { file: self.builder.weights.file().to_owned(), tensor, expected, found }
+    }
+
+    /// `alpha · lhs · rhs` (or `rhsᵀ`) over the last two axes; the leading axes must be equal.
+    pub fn matmul(
+        &mut self,
+        name: &str,
+        (lhs, rhs): (NodeId, NodeId),
+        transpose_rhs: bool,
+        alpha: f32,
+    ) -> Result<NodeId, ModelError> {
+        let (a, b) = (self.shape(lhs), self.shape(rhs));
+        let n = a.len();
+        let (inner, columns) = if transpose_rhs { (1, 2) } else { (2, 1) };
+        if n < 2 || b.len() != n || a[..n - 2] != b[..n - 2] || a[n - 1] != b[n - inner] {
+            return self.fail(name, format!("shapes {a:?} and {b:?} cannot be multiplied"));
+        }
+        let mut shape = a;
+        shape[n - 1] = b[n - columns];
+        self.builder.push(join(&self.path, name), Op::MatMul { transpose_rhs, alpha }, vec![lhs, rhs], shape)
+    }
+
+    /// Normalisation over the last axis.
+    pub fn layer_norm(&mut self, name: &str, x: NodeId, eps: f32) -> Result<NodeId, ModelError> {
+        let shape = self.shape(x);
+        let width = shape.last().copied().unwrap_or(0);
+        let gamma = self.builder.param(&join(&self.path, &format!("{name}.weight")), Some(&[width]))?;
+        let beta = self.builder.param(&join(&self.path, &format!("{name}.bias")), Some(&[width]))?;
+        self.builder.push(join(&self.path, name), Op::LayerNorm { gamma, beta, eps }, vec![x], shape)
+    }
+
+    /// Normalisation of each channel of `[1, C, N]` over its positions.
+    pub fn instance_norm(&mut self, name: &str, x: NodeId, eps: f32) -> Result<NodeId, ModelError> {
+        let shape = self.shape(x);
+        if shape.len() != 3 {
+            return self.fail(name, format!("expected [1, C, N], found {shape:?}"));
+        }
+        self.builder.push(join(&self.path, name), Op::InstanceNorm { eps }, vec![x], shape)
+    }
+
+    /// Normalisation of each channel with the stored mean and variance.
+    pub fn batch_norm(&mut self, name: &str, x: NodeId, eps: f32) -> Result<NodeId, ModelError> {
+        let shape = self.shape(x);
+        let channels = [shape.get(1).copied().unwrap_or(0)];
+        let mut param = |part: &str| self.builder.param(&join(&self.path, &format!("{name}.{part}")), Some(&channels));
+        let op = Op::BatchNorm {
+            gamma: param("weight")?,
+            beta: param("bias")?,
+            mean: param("running_mean")?,
+            variance: param("running_var")?,
+            eps,
+        };
+        self.builder.push(join(&self.path, name), op, vec![x], shape)
+    }
+
+    /// Rows of the table `name.weight` by the numbers in `ids`.
+    pub fn embedding(&mut self, name: &str, ids: NodeId) -> Result<NodeId, ModelError> {
+        let weight_name = self.full(&format!("{name}.weight"));
+        let table = self.builder.param(&weight_name, None)?;
+        let w = self.builder.graph.param(table).shape.clone();
+        let mut shape = self.shape(ids);
+        if w.len() != 2 {
+            return Err(self.wrong_shape(weight_name, vec![0, 0], w));
+        }
+        shape.push(w[1]);
+        self.builder.push(join(&self.path, name), Op::Embedding { table }, vec![ids], shape)
+    }
+
+    /// A function of each value.
+    pub fn activation(&mut self, name: &str, act: Activation, x: NodeId) -> Result<NodeId, ModelError> {
+        let (name, shape) = (self.derived(name), self.shape(x));
+        self.builder.push(name, Op::Activation(act), vec![x], shape)
+    }
+
+    /// Softmax over the last axis.
+    pub fn softmax(&mut self, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
+        let shape = self.shape(x);
+        self.builder.push(join(&self.path, name), Op::Softmax, vec![x], shape)
+    }
+
+    /// `x + y` with broadcasting.
+    pub fn add(&mut self, x: NodeId, y: NodeId) -> Result<NodeId, ModelError> {
+        self.binary("add", Op::Add, x, y)
+    }
+
+    /// `x · y`, value by value, with broadcasting.
+    pub fn mul(&mut self, x: NodeId, y: NodeId) -> Result<NodeId, ModelError> {
+        self.binary("mul", Op::Mul, x, y)
+    }
+
+    fn binary(&mut self, kind: &str, op: Op, x: NodeId, y: NodeId) -> Result<NodeId, ModelError> {
+        let (a, b) = (self.shape(x), self.shape(y));
+        let Some(shape) = broadcast(&a, &b) else {
+            return self.fail(kind, format!("shapes {a:?} and {b:?} do not go together"));
+        };
+        let name = self.derived(kind);
+        self.builder.push(name, op, vec![x, y], shape)
+    }
+
+    /// `mul · x + add`.
+    pub fn affine(&mut self, x: NodeId, mul: f32, add: f32) -> Result<NodeId, ModelError> {
+        let (name, shape) = (self.derived("affine"), self.shape(x));
+        self.builder.push(name, Op::Affine { mul, add }, vec![x], shape)
+    }
+
+    /// The same values under another shape.
+    pub fn reshape(&mut self, x: NodeId, shape: &[usize]) -> Result<NodeId, ModelError> {
+        let from = self.shape(x);
+        if from.iter().product::<usize>() != shape.iter().product::<usize>() {
+            return self.fail("reshape", format!("{from:?} cannot become {shape:?}"));
+        }
+        let name = self.derived("reshape");
+        self.builder.push(name, Op::Reshape, vec![x], shape.to_vec())
+    }
+
+    /// Axes in the order `axes`.
+    pub fn permute(&mut self, x: NodeId, axes: &[usize]) -> Result<NodeId, ModelError> {
+        let from = self.shape(x);
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if sorted != (0..from.len()).collect::<Vec<_>>() {
+            return self.fail("permute", format!("{axes:?} is no order of the axes of {from:?}"));
+        }
+        let shape = axes.iter().map(|&axis| from[axis]).collect();
+        let name = self.derived("permute");
+        self.builder.push(name, Op::Permute(axes.to_vec()), vec![x], shape)
+    }
+
+    /// Cyclic shift by `(axis, by)` pairs.
+    pub fn roll(&mut self, x: NodeId, shifts: &[(usize, isize)]) -> Result<NodeId, ModelError> {
+        let (name, shape) = (self.derived("roll"), self.shape(x));
+        self.builder.push(name, Op::Roll(shifts.to_vec()), vec![x], shape)
+    }
+
+    /// Zeros after the end of axes; nothing is added where nothing is asked for.
+    pub fn pad(&mut self, x: NodeId, ends: &[(usize, usize)]) -> Result<NodeId, ModelError> {
+        let ends: Vec<_> = ends.iter().copied().filter(|&(_, n)| n > 0).collect();
+        if ends.is_empty() {
+            return Ok(x);
+        }
+        let mut shape = self.shape(x);
+        for &(axis, n) in &ends {
+            shape[axis] += n;
+        }
+        let name = self.derived("pad");
+        self.builder.push(name, Op::Pad(ends), vec![x], shape)
+    }
+
+    /// `len` entries of `axis` from `start`; the node itself if that is all of them.
+    pub fn narrow(&mut self, x: NodeId, axis: usize, start: usize, len: usize) -> Result<NodeId, ModelError> {
+        let mut shape = self.shape(x);
+        if axis >= shape.len() || start + len > shape[axis] {
+            return self.fail("narrow", format!("entries {start}..{} of axis {axis} of {shape:?}", start + len));
+        }
+        if shape[axis] == len {
+            return Ok(x);
+        }
+        shape[axis] = len;
+        let name = self.derived("narrow");
+        self.builder.push(name, Op::Narrow { axis, start, len }, vec![x], shape)
+    }
+
+    /// Operands one after another along `axis`.
+    pub fn concat(&mut self, operands: &[NodeId], axis: usize) -> Result<NodeId, ModelError> {
+        let shapes: Vec<_> = operands.iter().map(|&x| self.shape(x)).collect();
+        let Some(mut shape) = shapes.first().cloned() else {
+            return self.fail("concat", "no operands".into());
+        };
+        let fits = axis < shape.len()
+            && shapes.iter().all(|s| {
+                s.len() == shape.len() && (0..s.len()).all(|i| i == axis || s[i] == shape[i])
+            });
+        if !fits {
+            return self.fail("concat", format!("shapes {shapes:?} along axis {axis}"));
+        }
+        shape[axis] = shapes.iter().map(|s| s[axis]).sum();
+        let name = self.derived("concat");
+        self.builder.push(name, Op::Concat { axis }, operands.to_vec(), shape)
+    }
+
+    /// Bilinear resize of `[1, C, H, W]`.
+    pub fn resize(&mut self, x: NodeId, (h, w): (usize, usize), align_corners: bool) -> Result<NodeId, ModelError> {
+        let from = self.shape(x);
+        if from.len() != 4 {
+            return self.fail("resize", format!("expected [1, C, H, W], found {from:?}"));
+        }
+        let name = self.derived("resize");
+        self.builder.push(name, Op::Resize { align_corners }, vec![x], vec![1, from[1], h, w])
+    }
+}
+
+/// A name within a module path.
+fn join(path: &str, name: &str) -> String {
+    match (path.is_empty(), name.is_empty()) {
+        (true, _) => name.to_owned(),
+        (_, true) => path.to_owned(),
+        _ => format!("{path}.{name}"),
+    }
+}
+
+/// The shape two shapes broadcast to (NumPy's rule).
+pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+    let n = a.len().max(b.len());
+    let at = |s: &[usize], i: usize| if i + s.len() < n { 1 } else { s[i + s.len() - n] };
+    (0..n)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, y) if x == y => Some(x),
+            (1, y) => Some(y),
+            (x, 1) => Some(x),
+            _ => None,
+        })
+        .collect()
+}

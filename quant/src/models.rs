@@ -1,0 +1,14 @@
+//! Architectures: a config and a checkpoint become a [`Graph`](crate::graph::Graph).
+//!
+//! One file (and folder) per architecture; each reads like the forward pass of the published code and keeps the
+//! checkpoint's names.
+
+mod error;
+pub mod lavt;
+mod mapping;
+mod open;
+mod weights;
+
+pub use error::ModelError;
+pub use open::{Model, ModelFiles, open};
+pub use weights::{Tensor, Weights};

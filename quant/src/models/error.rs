@@ -1,0 +1,107 @@
+//! Why a model cannot be opened, with the file, the tensor and what to do.
+
+/// A model that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file cannot be read.
+    #[error("{file}: {source}; give a folder with config.json and model.safetensors")]
+    Read {
+        /// The file.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not a safetensors file, or a damaged one.
+    #[error("{file}: not a readable safetensors file ({message}); download or copy it again")]
+    Safetensors {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A tensor that the architecture needs is not there.
+    #[error("{file}: tensor `{tensor}` is missing{}; is this the checkpoint that belongs to config.json?", hint(.nearest))]
+    MissingTensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Names in the file that are nearest to it.
+        nearest: Vec<String>,
+    },
+    /// A tensor has another shape than the config asks for.
+    #[error("{file}: tensor `{tensor}` has shape {found:?}, expected {expected:?}; config.json and checkpoint do not belong together")]
+    TensorShape {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What the config asks for.
+        expected: Vec<usize>,
+        /// What is in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor has a type that weights do not have.
+    #[error("{file}: tensor `{tensor}` is stored as {dtype}; expected F32, F16 or BF16")]
+    TensorType {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error("{file}: tensor `{tensor}` holds {value} at index {index}; the checkpoint is damaged")]
+    NonFinite {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// First place.
+        index: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// Tensors that the architecture has no place for.
+    #[error("{file}: {} tensors have no place in this architecture: {}; check `model_type` and sizes in config.json", .names.len(), list(.names))]
+    UnknownTensors {
+        /// The file.
+        file: String,
+        /// The tensors.
+        names: Vec<String>,
+    },
+    /// A config that cannot be used.
+    #[error("{file}: {message}")]
+    Config {
+        /// The file.
+        file: String,
+        /// What is wrong and what was expected.
+        message: String,
+    },
+    /// A file beside the weights cannot be used.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// An export of quantized weights cannot be used.
+    #[error(transparent)]
+    Export(#[from] crate::export::weights::WeightsError),
+    /// Shapes that do not go together.
+    #[error("{node}: {message}; the sizes in config.json do not fit together")]
+    Graph {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+fn hint(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (nearest: {})", names.join(", ")) }
+}
+
+fn list(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(5).map(|n| format!("`{n}`")).collect();
+    let more = names.len().saturating_sub(shown.len());
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

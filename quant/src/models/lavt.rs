@@ -1,0 +1,43 @@
+//! LAVT, language-aware vision transformer for referring image segmentation (Yang et al., CVPR 2022), in the
+//! `lavt_one` form: a Swin backbone that fuses words into pixels after every stage, BERT as `text_encoder`, and
+//! a convolutional decoder. Names are those of the authors' checkpoints.
+//!
+//! Inputs: `pixel_values [1, 3, H, W]`, `input_ids [1, N]`, `attention_mask [1, N]`; output `logits [1, 2, H, W]`
+//! (channel 1 is the object).
+
+mod bert;
+mod config;
+mod decoder;
+mod fusion;
+mod swin;
+
+pub use config::LavtConfig;
+
+use super::{ModelError, Weights};
+use crate::graph::{Builder, Graph};
+
+/// Builds the graph for images of the config's size.
+pub fn build(config: &LavtConfig, weights: &Weights) -> Result<Graph, ModelError> {
+    let [height, width] = config.image_size;
+    let mut builder = Builder::new(weights);
+    let mut g = builder.root();
+    let pixels = g.input("pixel_values", &[1, config.swin.in_chans, height, width])?;
+    let ids = g.input("input_ids", &[1, config.max_tokens])?;
+    let mask = g.input("attention_mask", &[1, config.max_tokens])?;
+    let words = bert::encode(&mut g.at("text_encoder"), &config.bert, ids, mask)?;
+    let words = g.permute(words, &[0, 2, 1])?;
+    let levels = swin::backbone(&mut g.at("backbone"), config, pixels, words, mask)?;
+    let logits = decoder::decode(&mut g.at("classifier"), &config.decoder, levels)?;
+    let logits = g.resize(logits, (height, width), config.decoder.align_corners)?;
+    builder.output("logits", logits);
+    builder.finish(is_bookkeeping)
+}
+
+/// Tensors that the published files carry besides weights: buffers that can be derived, counters, and BERT's
+/// pooler, which LAVT removes.
+fn is_bookkeeping(name: &str) -> bool {
+    ["relative_position_index", "attn_mask", "num_batches_tracked", "position_ids"]
+        .iter()
+        .any(|end| name.ends_with(end))
+        || name.starts_with("text_encoder.pooler.")
+}

@@ -1,0 +1,18 @@
+//! Memory-mapping of checkpoints: opening a large file costs address space, not memory.
+#![allow(unsafe_code)] // Mapping a file is unsafe in Rust; the reason it is sound enough stands below.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Maps a file for reading.
+pub(super) fn map(path: &Path) -> io::Result<memmap2::Mmap> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    // SAFETY: the map is read-only and private to this process. If another process shortens the file while it is
+    // mapped, a later read may end the program with SIGBUS, as in every loader that maps checkpoints; all tensors
+    // are converted and checked while the model is opened, so the window is the opening itself.
+    unsafe { memmap2::Mmap::map(&file) }
+}

@@ -1,0 +1,139 @@
+//! Opening a model: a folder, a file in one, or the files embedded in the program.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{ModelError, Weights, lavt};
+use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder, Truncation};
+use crate::graph::Graph;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const PREPROCESSOR: &str = "preprocessor_config.json";
+
+/// Where a model lies.
+#[derive(Debug, Clone)]
+pub enum ModelFiles {
+    /// A folder with `config.json` and `model.safetensors`, or the `.safetensors` file in such a folder.
+    Path(PathBuf),
+    /// Files embedded in the program.
+    Embedded {
+        /// Name of the model.
+        name: &'static str,
+        /// Shown wherever the name is.
+        label: Option<&'static str>,
+        /// Files by name, relative to the model's folder.
+        files: &'static [(&'static str, &'static [u8])],
+        /// Tensors that take the place of those in the file (the planted sample).
+        replace: Vec<(String, Vec<f32>)>,
+    },
+}
+
+/// An open model: the graph, and how pictures and sentences become its inputs.
+pub struct Model {
+    /// Short name.
+    pub name: String,
+    /// Shown wherever the name is.
+    pub label: Option<String>,
+    /// `lavt`.
+    pub architecture: &'static str,
+    /// The graph.
+    pub graph: Arc<Graph>,
+    /// How a picture becomes `pixel_values`.
+    pub preprocessor: PreprocessorConfig,
+    /// How a sentence becomes `input_ids` and `attention_mask`.
+    pub text: TextEncoder,
+    /// SHA-256 of architecture, sizes and weights, in hexadecimal.
+    pub fingerprint: String,
+    /// The files beside the weights.
+    pub files: Arc<dyn Files>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("name", &self.name).field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
+
+/// Opens a model. `weights` is a file that takes the place of the model's own weights.
+pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, ModelError> {
+    let (name, label, files, mut found): (String, Option<String>, Arc<dyn Files>, Weights) = match source {
+        ModelFiles::Path(path) => {
+            let (folder, file) = split(path);
+            let files = Arc::new(DirFiles::open(&folder)?);
+            let weights = match weights {
+                Some(weights) => weights,
+                None => Weights::open(&file)?,
+            };
+            let name = folder.canonicalize().unwrap_or(folder);
+            let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+            (name, None, files, weights)
+        }
+        ModelFiles::Embedded { name, label, files, .. } => {
+            let bytes = files.iter().find(|(n, _)| *n == WEIGHTS).map_or(&[][..], |(_, b)| b);
+            let weights = match weights {
+                Some(weights) => weights,
+                None => Weights::embedded(&format!("{name}/{WEIGHTS}"), bytes)?,
+            };
+            let files = Arc::new(crate::data::EmbeddedFiles(files));
+            ((*name).to_owned(), label.map(ToOwned::to_owned), files, weights)
+        }
+    };
+    if let ModelFiles::Embedded { replace, .. } = source {
+        for (tensor, data) in replace {
+            found.replace(tensor, data.clone());
+        }
+    }
+    let json = files.read(CONFIG)?;
+    let shown = files.display(CONFIG);
+    let kind = model_type(&shown, &json)?;
+    if kind != "lavt" {
+        let message = format!("`model_type` is `{kind}`; this version opens `lavt`");
+        return Err(ModelError::Config { file: shown, message });
+    }
+    let config = lavt::LavtConfig::parse(&shown, &json)?;
+    let graph = lavt::build(&config, &found)?;
+    let preprocessor = PreprocessorConfig::read(&*files, PREPROCESSOR)?;
+    let text = TextEncoder::read(&*files, config.max_tokens, Truncation::Cut)?;
+    let fingerprint = fingerprint(kind.as_str(), &graph);
+    drop(json);
+    Ok(Model { name, label, architecture: "lavt", graph: Arc::new(graph), preprocessor, text, fingerprint, files })
+}
+
+/// The folder and the weights file that a path means.
+fn split(path: &Path) -> (PathBuf, PathBuf) {
+    if path.extension().is_some_and(|e| e == "safetensors") {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        (folder.to_owned(), path.to_owned())
+    } else {
+        (path.to_owned(), path.join(WEIGHTS))
+    }
+}
+
+fn model_type(file: &str, json: &[u8]) -> Result<String, ModelError> {
+    let fail = |message: String| ModelError::Config { file: file.to_owned(), message };
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
+    match value.get("model_type").and_then(serde_json::Value::as_str) {
+        Some(kind) => Ok(kind.to_owned()),
+        None => Err(fail("`model_type` is missing; expected `lavt`".into())),
+    }
+}
+
+/// Stands for the graph's shape and every weight: two models with the same fingerprint give the same results.
+fn fingerprint(architecture: &str, graph: &Graph) -> String {
+    let mut hash = Sha256::new();
+    hash.update(architecture);
+    for node in graph.nodes() {
+        hash.update(format!("{}|{}|{:?}\n", node.name, node.op.kind(), node.shape));
+    }
+    let mut bytes = Vec::new();
+    for param in graph.params() {
+        hash.update(format!("{}|{:?}\n", param.name, param.shape));
+        bytes.clear();
+        bytes.extend(param.data.iter().flat_map(|x| x.to_bits().to_le_bytes()));
+        hash.update(&bytes);
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}

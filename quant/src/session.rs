@@ -1,0 +1,223 @@
+//! An open model with its samples, sketches, caches and plans: what the interfaces talk to.
+//!
+//! [`Session`] does the work, called from any thread. [`worker::start`] puts it behind channels for an interface that
+//! must never wait.
+
+mod calibrate;
+mod detail;
+mod error;
+mod evaluate;
+mod export;
+mod fit;
+pub mod messages;
+mod presets;
+mod show;
+pub mod worker;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+pub use calibrate::SiteStats;
+pub use error::SessionError;
+pub use evaluate::Evaluation;
+pub use export::{Exported, Parts};
+pub use fit::{Fit, FittedPlan};
+
+use crate::data::{DirFiles, Files, SampleSet};
+use crate::eval::metrics::BinaryMask;
+use crate::exec::{ActivationCache, Engine, Workers};
+use crate::models::{self, Model, ModelFiles, Weights};
+use crate::plan::ModelRef;
+use crate::stats::Sketch;
+use crate::terms::{Slot, SiteId};
+
+/// Folders of a model that hold its own samples, when no others are given.
+const CALIBRATION: &str = "calibration/samples.jsonl";
+const SAMPLES: &str = "evaluation/samples.jsonl";
+
+/// How to open a session.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The model.
+    pub model: ModelFiles,
+    /// Weights that take the place of the model's own: a `bitloupe-weights/1` export.
+    pub exported_weights: Option<PathBuf>,
+    /// Calibration set; none: the model folder's own `calibration/`.
+    pub calibration: Option<PathBuf>,
+    /// Samples; none: the model folder's own `evaluation/`.
+    pub samples: Option<PathBuf>,
+    /// Worker threads; none: all cores.
+    pub threads: Option<usize>,
+    /// Bytes of activations kept between runs.
+    pub cache_bytes: usize,
+}
+
+impl Options {
+    /// The usual options for a model.
+    pub fn new(model: ModelFiles) -> Self {
+        let (exported_weights, calibration, samples, threads) = (None, None, None, None);
+        Self { model, exported_weights, calibration, samples, threads, cache_bytes: 512 << 20 }
+    }
+}
+
+/// An open model and everything gathered about it.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    engine: Engine,
+    workers: Workers,
+    /// For the one sample that is being looked at: all threads on one run.
+    pool: rayon::ThreadPool,
+    calibration: Option<SampleSet>,
+    samples: Option<SampleSet>,
+    cache: ActivationCache,
+    /// Sketches of the weights, made at opening.
+    weights: Vec<Option<Arc<Sketch>>>,
+    stats: RwLock<Option<Arc<SiteStats>>>,
+    fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
+    /// Masks of the full-precision model for the samples' own sentences.
+    reference: Mutex<HashMap<usize, Arc<BinaryMask>>>,
+    warnings: Vec<String>,
+}
+
+impl Session {
+    /// Opens model and samples. Sample sets that are not there are no error until they are needed.
+    pub fn open(options: &Options) -> Result<Self, SessionError> {
+        let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
+        let model = models::open(&options.model, weights)?;
+        let set = |path: &Option<PathBuf>, own: &str| match path {
+            Some(path) => SampleSet::open(path).map(Some),
+            None if model.files.contains(own) => SampleSet::from_manifest(Arc::clone(&model.files), own).map(Some),
+            None => Ok(None),
+        };
+        let calibration = set(&options.calibration, CALIBRATION)?;
+        let samples = set(&options.samples, SAMPLES)?;
+        let threads = options.threads.unwrap_or_else(cores).max(1);
+        let engine = Engine::new(Arc::clone(&model.graph));
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| crate::exec::ExecError::Threads(e.to_string()))?;
+        let weights = calibrate::weight_sketches(&model.graph)?;
+        Ok(Self {
+            engine,
+            workers: Workers::new(threads)?,
+            pool,
+            calibration,
+            samples,
+            cache: ActivationCache::new(options.cache_bytes),
+            weights,
+            stats: RwLock::default(),
+            fits: Mutex::default(),
+            reference: Mutex::default(),
+            warnings: Vec::new(),
+            model,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Worker threads for many samples.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// Bytes of activations kept at the moment, and the cap.
+    pub fn cache_use(&self) -> (usize, usize) {
+        (self.cache.bytes(), self.cache.cap())
+    }
+
+    /// The calibration set, if there is one.
+    pub fn calibration(&self) -> Option<&SampleSet> {
+        self.calibration.as_ref()
+    }
+
+    /// The samples, if there are any.
+    pub fn samples(&self) -> Option<&SampleSet> {
+        self.samples.as_ref()
+    }
+
+    /// Keeps only the first `count` samples.
+    pub fn limit_samples(&mut self, count: usize) {
+        self.samples = self.samples.as_ref().map(|set| set.take(count));
+    }
+
+    /// Keeps only the first `count` calibration samples.
+    pub fn limit_calibration(&mut self, count: usize) {
+        self.calibration = self.calibration.as_ref().map(|set| set.take(count));
+    }
+
+    /// What plans say about this model.
+    pub fn model_ref(&self) -> ModelRef {
+        ModelRef {
+            name: self.model.name.clone(),
+            architecture: self.model.architecture.to_owned(),
+            fingerprint: self.model.fingerprint.clone(),
+        }
+    }
+
+    /// All sites of the model.
+    pub fn site_ids(&self) -> Vec<SiteId> {
+        self.model.graph.sites().iter().map(|site| site.id.clone()).collect()
+    }
+
+    /// The sketch of a site, once there is one (weights at once, activations after calibration).
+    pub fn sketch(&self, site: usize) -> Option<Arc<Sketch>> {
+        if self.model.graph.sites().get(site)?.id.slot == Slot::Weight {
+            return self.weights.get(site)?.clone();
+        }
+        self.stats()?.sketches.get(site)?.clone()
+    }
+
+    /// Statistics of the activations, once calibrated.
+    pub fn stats(&self) -> Option<Arc<SiteStats>> {
+        self.stats.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes statistics gathered here or read from a file; fits made on others are forgotten.
+    pub fn set_stats(&self, stats: SiteStats) {
+        lock(&self.fits).retain(|key, _| key.weight);
+        *self.stats.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stats));
+    }
+
+    /// Things to tell the user that are no errors: pictures that are in both sets.
+    pub fn warnings(&self) -> Result<Vec<String>, SessionError> {
+        let mut warnings = self.warnings.clone();
+        if let (Some(calibration), Some(samples)) = (&self.calibration, &self.samples) {
+            let shared = crate::data::duplicates(calibration, samples)?;
+            if let Some(first) = shared.first() {
+                warnings.push(format!(
+                    "{} pictures are in both sets (first: {} = {}): figures on these samples flatter the plan",
+                    shared.len(),
+                    first.calibration,
+                    first.evaluation
+                ));
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+/// Cores this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// A lock that a panic elsewhere does not poison: what it guards are caches of whole values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Files of a folder, for callers that list samples themselves.
+pub fn folder(path: &std::path::Path) -> Result<Arc<dyn Files>, SessionError> {
+    Ok(Arc::new(DirFiles::open(path)?))
+}

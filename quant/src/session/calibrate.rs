@@ -1,0 +1,203 @@
+//! One streaming pass over the calibration set fills one sketch per distinct operand.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::{Session, SessionError, lock};
+use crate::exec::{Cancel, Quantization, Tap, Value};
+use crate::graph::{Graph, NodeId};
+use crate::stats::{Sketch, StatsError, StatsFile};
+use crate::terms::{Layout, Slot};
+
+/// Sketches of all activation sites, by [`Graph::sites`] index (weights have theirs in the session).
+#[derive(Debug, Clone)]
+pub struct SiteStats {
+    /// By site; `None` for weights.
+    pub sketches: Vec<Option<Arc<Sketch>>>,
+    /// Samples counted.
+    pub samples: Vec<String>,
+    /// Of the calibration set.
+    pub fingerprint: String,
+    /// Whether the whole set was counted.
+    pub complete: bool,
+}
+
+/// What is observed: the value of one node, seen in one layout. Sites that share both share the sketch.
+#[derive(Debug, Clone)]
+struct Watch {
+    layout: Layout,
+    sites: Vec<usize>,
+}
+
+/// Which nodes are watched how.
+#[derive(Debug)]
+struct Watches {
+    watches: Vec<Watch>,
+    by_node: Vec<Vec<usize>>,
+}
+
+impl Watches {
+    fn of(graph: &Graph) -> Self {
+        let mut found: HashMap<(NodeId, Layout), usize> = HashMap::new();
+        let mut made = Self { watches: Vec::new(), by_node: vec![Vec::new(); graph.nodes().len()] };
+        for (index, site) in graph.sites().iter().enumerate() {
+            let Some(operand) = site.operand else { continue };
+            let node = graph.node(site.node).inputs[operand];
+            let at = *found.entry((node, site.layout)).or_insert_with(|| {
+                made.watches.push(Watch { layout: site.layout, sites: Vec::new() });
+                made.by_node[node.index()].push(made.watches.len() - 1);
+                made.watches.len() - 1
+            });
+            made.watches[at].sites.push(index);
+        }
+        made
+    }
+
+    fn sketches(&self) -> Vec<Sketch> {
+        self.watches.iter().map(|w| Sketch::new(w.layout.channels)).collect()
+    }
+}
+
+/// Fills sketches while a sample runs.
+struct Observer<'w> {
+    watches: &'w Watches,
+    sketches: Vec<Sketch>,
+    failed: Option<StatsError>,
+}
+
+impl Tap for Observer<'_> {
+    fn wants(&self, node: NodeId) -> bool {
+        !self.watches.by_node[node.index()].is_empty()
+    }
+
+    fn value(&mut self, node: NodeId, value: &Value) {
+        for &watch in &self.watches.by_node[node.index()] {
+            let layout = self.watches.watches[watch].layout;
+            if let Err(error) = self.sketches[watch].observe(value.as_slice(), layout) {
+                self.failed.get_or_insert(error);
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Runs the calibration set in full precision and keeps the sketches. `progress(done, total)` is called on this
+    /// thread. A cancelled pass leaves what was there before.
+    pub fn calibrate(&self, cancel: &Cancel, progress: impl FnMut(usize, usize)) -> Result<(), SessionError> {
+        let stats = self.gather(None, cancel, progress)?;
+        self.set_stats(stats);
+        Ok(())
+    }
+
+    /// The statistics of the calibration set; `known` ones are added to, and samples counted there left out.
+    pub fn gather(
+        &self,
+        known: Option<SiteStats>,
+        cancel: &Cancel,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<SiteStats, SessionError> {
+        let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        let graph = &*self.model.graph;
+        let watches = Watches::of(graph);
+        let counted = known.as_ref().map(|k| k.samples.clone()).unwrap_or_default();
+        let ids: Vec<String> = (0..set.len()).filter_map(|i| set.id(i).map(ToOwned::to_owned)).collect();
+        let todo: Vec<usize> = (0..ids.len()).filter(|&i| !counted.contains(&ids[i])).collect();
+        let idle: Mutex<Vec<Vec<Sketch>>> = Mutex::new(Vec::new());
+        let none = Quantization::none(graph);
+        let total = todo.len();
+        progress(0, total);
+        let mut done = 0;
+        self.workers.for_each(
+            total,
+            |k| -> Result<(), SessionError> {
+                let inputs = self.sample_inputs(set, todo[k], None)?.values;
+                let sketches = lock(&idle).pop().unwrap_or_else(|| watches.sketches());
+                let mut tap = Observer { watches: &watches, sketches, failed: None };
+                let run = self.engine.run(&inputs, &none, None, &mut tap, cancel);
+                lock(&idle).push(tap.sketches);
+                run?;
+                tap.failed.map_or(Ok(()), |e| Err(e.into()))
+            },
+            |_, ()| {
+                done += 1;
+                progress(done, total);
+                Ok(())
+            },
+        )?;
+        let mut sketches = watches.sketches();
+        for part in idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            for (all, one) in sketches.iter_mut().zip(&part) {
+                all.merge(one)?;
+            }
+        }
+        let mut by_site = vec![None; graph.sites().len()];
+        for (watch, mut sketch) in watches.watches.iter().zip(sketches) {
+            if let Some(before) = known.as_ref().and_then(|k| k.sketches.get(watch.sites[0])?.as_ref()) {
+                sketch.merge(before)?;
+            }
+            let shared = Arc::new(sketch);
+            for &site in &watch.sites {
+                by_site[site] = Some(Arc::clone(&shared));
+            }
+        }
+        let mut samples = counted;
+        samples.extend(todo.iter().map(|&i| ids[i].clone()));
+        samples.sort();
+        Ok(SiteStats { sketches: by_site, samples, fingerprint: set.fingerprint()?.to_owned(), complete: true })
+    }
+
+    /// Writes the statistics of all sites, weights included.
+    pub fn write_stats(&self, stats: &SiteStats, path: &Path) -> Result<(), SessionError> {
+        let mut file = StatsFile {
+            model_fingerprint: self.model.fingerprint.clone(),
+            calibration_fingerprint: stats.fingerprint.clone(),
+            samples: stats.samples.clone(),
+            sites: std::collections::BTreeMap::new(),
+        };
+        for (index, site) in self.model.graph.sites().iter().enumerate() {
+            if let Some(sketch) = stats.sketches.get(index).and_then(Option::as_ref) {
+                file.sites.insert(site.id.clone(), (site.role, sketch.as_ref().clone()));
+            }
+        }
+        Ok(file.write(path)?)
+    }
+
+    /// Reads statistics of this model.
+    pub fn read_stats(&self, path: &Path) -> Result<SiteStats, SessionError> {
+        let mut file = StatsFile::read(path)?;
+        if file.model_fingerprint != self.model.fingerprint {
+            return Err(StatsError::Fingerprint {
+                what: "model",
+                expected: self.model.fingerprint.clone(),
+                found: file.model_fingerprint,
+            }
+            .into());
+        }
+        let sites = self.model.graph.sites();
+        let sketches = sites
+            .iter()
+            .map(|site| file.sites.remove(&site.id).map(|(_, sketch)| Arc::new(sketch)))
+            .collect();
+        Ok(SiteStats { sketches, samples: file.samples, fingerprint: file.calibration_fingerprint, complete: true })
+    }
+}
+
+/// Sketches of all weights, by site.
+pub(super) fn weight_sketches(graph: &Graph) -> Result<Vec<Option<Arc<Sketch>>>, SessionError> {
+    use rayon::prelude::*;
+    graph
+        .sites()
+        .par_iter()
+        .map(|site| {
+            if site.id.slot != Slot::Weight {
+                return Ok(None);
+            }
+            let mut sketch = Sketch::new(site.layout.channels);
+            if let Some(param) = graph.weight_of(site.node) {
+                sketch.observe(&param.data, site.layout)?;
+            }
+            Ok(Some(Arc::new(sketch)))
+        })
+        .collect()
+}

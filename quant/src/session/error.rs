@@ -1,0 +1,86 @@
+//! What can go wrong in a session.
+
+use crate::data::DataError;
+use crate::exec::ExecError;
+use crate::export::ExportError;
+use crate::models::ModelError;
+use crate::plan::PlanError;
+use crate::quantizer::QuantizerError;
+use crate::stats::StatsError;
+
+/// An error of a session; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// Opening the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Pictures, sentences, manifests.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Running the model.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// Sketches and their files.
+    #[error(transparent)]
+    Stats(#[from] StatsError),
+    /// Fitting a quantizer.
+    #[error("{site}: {source}")]
+    Fit {
+        /// The site.
+        site: String,
+        /// Why.
+        source: QuantizerError,
+    },
+    /// Plans and their files.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Writing results.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// There is nothing to calibrate with.
+    #[error("no calibration set: give one with --calibration (a folder of pictures with a samples.jsonl)")]
+    NoCalibration,
+    /// There is nothing to evaluate.
+    #[error("no samples: give some with --samples (a folder of pictures with a samples.jsonl)")]
+    NoSamples,
+    /// Sketches are needed and not there.
+    #[error("{site}: not calibrated yet; the plan is fitted once calibration is done")]
+    NotCalibrated {
+        /// The site.
+        site: String,
+    },
+    /// A sample without a sentence, which the architecture needs.
+    #[error("{sample}: it has no sentence; add `text` to its line of the manifest")]
+    NoText {
+        /// The sample.
+        sample: String,
+    },
+    /// A sample that is not there.
+    #[error("there is no sample {index}; there are {count}")]
+    NoSample {
+        /// Asked for.
+        index: usize,
+        /// There are.
+        count: usize,
+    },
+    /// A site that the model does not have.
+    #[error("the model has no site {site}{}", hint(.nearest))]
+    NoSite {
+        /// Asked for.
+        site: String,
+        /// Nearest names.
+        nearest: Vec<String>,
+    },
+}
+
+fn hint(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; nearest: {}", nearest.join(", ")) }
+}
+
+impl SessionError {
+    /// Whether the user stopped it.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Exec(ExecError::Cancelled))
+    }
+}

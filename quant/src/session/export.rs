@@ -1,0 +1,144 @@
+//! Writing what was decided: plan, quantized weights, report.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::{Evaluation, FittedPlan, Session, SessionError};
+use crate::export::weights::{Entry, Grid, Payload, affine_codes, level_codes, write_weights};
+use crate::export::{ExportError, write_atomic};
+use crate::graph::{Op, ParamId};
+use crate::plan::Plan;
+use crate::quantizer::{Family, Params, quantizer};
+use crate::terms::Slot;
+
+/// Which files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// `plan.json`.
+    pub plan: bool,
+    /// `weights.safetensors`.
+    pub weights: bool,
+    /// `report.md`.
+    pub report: bool,
+}
+
+impl Parts {
+    /// Everything.
+    pub const ALL: Self = Self { plan: true, weights: true, report: true };
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The files.
+    pub files: Vec<PathBuf>,
+}
+
+impl Session {
+    /// Writes the parts of a fitted plan into `folder`, which is made if it is not there. Each file replaces an older
+    /// one at once.
+    pub fn export(
+        &self,
+        fitted: &FittedPlan,
+        evaluation: Option<&Evaluation>,
+        folder: &Path,
+        parts: Parts,
+    ) -> Result<Exported, SessionError> {
+        let io = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| ExportError::Io { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(io(folder))?;
+        let plan = with_metrics(&fitted.plan, evaluation);
+        let mut files = Vec::new();
+        if parts.plan {
+            let path = folder.join("plan.json");
+            plan.write(&path)?;
+            files.push(path);
+        }
+        if parts.weights {
+            let path = folder.join("weights.safetensors");
+            write_weights(&path, self.weight_entries(fitted)?).map_err(ExportError::from)?;
+            files.push(path);
+        }
+        if parts.report {
+            let path = folder.join("report.md");
+            let text = crate::export::report::write(&crate::export::report::Report {
+                session: self,
+                plan: &plan,
+                fitted,
+                evaluation,
+            });
+            write_atomic(&path, |file| std::io::Write::write_all(file, text.as_bytes())).map_err(io(&path))?;
+            files.push(path);
+        }
+        Ok(Exported { files })
+    }
+
+    /// Every tensor of the checkpoint: codes where the plan quantizes a weight, values elsewhere.
+    fn weight_entries(&self, fitted: &FittedPlan) -> Result<Vec<Entry<'_>>, SessionError> {
+        let graph = &*self.model.graph;
+        let mut quantized: HashMap<ParamId, (usize, &Params)> = HashMap::new();
+        for (index, (site, params)) in graph.sites().iter().zip(&fitted.params).enumerate() {
+            if site.id.slot == Slot::Weight
+                && let Some(params) = params
+                && let Op::Linear { weight, .. } | Op::Conv { weight, .. } = &graph.node(site.node).op
+            {
+                quantized.insert(*weight, (index, params));
+            }
+        }
+        let mut entries = Vec::with_capacity(graph.params().len());
+        for (id, param) in graph.params().iter().enumerate() {
+            let payload = match quantized.get(&ParamId(id as u32)) {
+                Some(&(site, params)) => self.codes(site, params)?,
+                None => Payload::Float(Cow::Borrowed(&param.data)),
+            };
+            entries.push(Entry { name: param.name.clone(), shape: param.shape.clone(), payload });
+        }
+        Ok(entries)
+    }
+
+    /// The codes of one weight; the reader gets exactly the values that the quantized model computed with.
+    fn codes(&self, index: usize, params: &Params) -> Result<Payload<'static>, SessionError> {
+        let site = &self.model.graph.sites()[index];
+        let failed = |reason: &str| {
+            SessionError::Export(ExportError::Tensor { tensor: site.id.to_string(), reason: reason.to_owned() })
+        };
+        let param = self.model.graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
+        let mut values = param.data.as_ref().clone();
+        params
+            .check(site.layout)
+            .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+        quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
+        let rows = site.layout.channels;
+        let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
+        let coded = match params.scheme.family {
+            Family::Uniform => affine_codes(&values, rows, params.bits, &affine).map(|codes| (codes, affine)),
+            _ => None,
+        };
+        // Grids that are not affine are written as the table of their levels.
+        let (codes, grid) = coded
+            .or_else(|| level_codes(&values, rows, params.bits))
+            .ok_or_else(|| failed("its values do not lie on a grid of its bits"))?;
+        let scheme = params.scheme.to_string();
+        Ok(Payload::Codes { bits: params.bits, codes: Cow::Owned(codes), grid, scheme })
+    }
+}
+
+/// The plan with the figures of an evaluation.
+fn with_metrics(plan: &Plan, evaluation: Option<&Evaluation>) -> Plan {
+    let mut plan = plan.clone();
+    if let Some(e) = evaluation {
+        plan.metrics.clear();
+        plan.metrics.insert("samples".into(), e.samples as f64);
+        let groups =
+            [("", &e.quantized), ("full_precision_", &e.full_precision), ("agreement_", &e.agreement)];
+        for (prefix, scores) in groups {
+            for (name, value) in scores.iter().flat_map(|s| s.named()) {
+                plan.metrics.insert(format!("{prefix}{name}"), value);
+            }
+        }
+    }
+    plan
+}

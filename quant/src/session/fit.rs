@@ -1,0 +1,146 @@
+//! Parameters for sites and whole plans, from sketches (activations) and raw values (weights).
+
+use std::sync::Arc;
+
+use super::{Session, SessionError, lock};
+use crate::exec::Quantization;
+use crate::graph::Site;
+use crate::plan::{Budget, CalibrationRef, LayerCost, Plan, SitePlan, budget};
+use crate::quantizer::{Distribution, Params, Prediction, QuantizerError, Scheme, predict, quantizer};
+use crate::terms::{Bits, SiteId, Slot};
+
+/// What was fitted already.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct FitKey {
+    site: usize,
+    scheme: Scheme,
+    bits: Bits,
+    /// Weights do not depend on the calibration.
+    pub(super) weight: bool,
+}
+
+/// Fitted parameters and what they promise.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    /// The parameters.
+    pub params: Arc<Params>,
+    /// Error predicted from the sketch.
+    pub prediction: Prediction,
+}
+
+/// A plan with all parameters, ready to run.
+#[derive(Debug, Clone)]
+pub struct FittedPlan {
+    /// The plan; every quantized site has its parameters.
+    pub plan: Arc<Plan>,
+    /// Parameters by site.
+    pub params: Vec<Option<Arc<Params>>>,
+    /// Predicted SQNR in dB of every quantized site whose sketch is known.
+    pub predicted_sqnr_db: Vec<(SiteId, f64)>,
+}
+
+impl Session {
+    /// Fits one site.
+    pub fn fit_site(&self, index: usize, scheme: &Scheme, bits: Bits) -> Result<Arc<Fit>, SessionError> {
+        let site = &self.model.graph.sites()[index];
+        let weight = site.id.slot == Slot::Weight;
+        let key = FitKey { site: index, scheme: scheme.clone(), bits, weight };
+        if let Some(found) = lock(&self.fits).get(&key) {
+            return Ok(Arc::clone(found));
+        }
+        let Some(sketch) = self.sketch(index) else {
+            return Err(SessionError::NotCalibrated { site: site.id.to_string() });
+        };
+        let data = match self.model.graph.weight_of(site.node) {
+            Some(param) if weight => Distribution::Raw { values: &param.data, layout: site.layout },
+            _ => Distribution::Sketch(&sketch),
+        };
+        let failed = |source: QuantizerError| SessionError::Fit { site: site.id.to_string(), source };
+        let params = quantizer(scheme.family).fit(&data, scheme, bits).map_err(failed)?;
+        let prediction = predict(&sketch, &params);
+        let fit = Arc::new(Fit { params: Arc::new(params), prediction });
+        lock(&self.fits).insert(key, Arc::clone(&fit));
+        Ok(fit)
+    }
+
+    /// Fits every site of a plan that is not fitted yet, in parallel. Parameters that the plan brings are kept.
+    pub fn fit_plan(&self, plan: &Plan) -> Result<FittedPlan, SessionError> {
+        use rayon::prelude::*;
+        let graph = &*self.model.graph;
+        let one = |index: usize, site: &Site| -> Result<Option<(Arc<Params>, Option<f64>)>, SessionError> {
+            Ok(match plan.site(&site.id) {
+                None | Some(SitePlan::Float) => None,
+                Some(SitePlan::Quantized { params: Some(params), .. }) => {
+                    params.check(site.layout).map_err(|source| SessionError::Fit {
+                        site: site.id.to_string(),
+                        source,
+                    })?;
+                    let known = self.sketch(index).map(|s| predict(&s, params));
+                    Some((Arc::new(params.clone()), known.map(|p| p.sqnr_db)))
+                }
+                Some(SitePlan::Quantized { scheme, bits, params: None }) => {
+                    let fit = self.fit_site(index, scheme, *bits)?;
+                    Some((Arc::clone(&fit.params), Some(fit.prediction.sqnr_db)))
+                }
+            })
+        };
+        let fitted: Vec<_> = self.pool.install(|| {
+            graph.sites().par_iter().enumerate().map(|(i, s)| one(i, s)).collect::<Result<_, SessionError>>()
+        })?;
+        let mut plan = plan.clone();
+        let mut predicted = Vec::new();
+        let mut params = Vec::with_capacity(fitted.len());
+        for (site, fit) in graph.sites().iter().zip(fitted) {
+            match fit {
+                Some((fit, sqnr)) => {
+                    plan.set(&site.id, Some(SitePlan::fitted(fit.as_ref().clone())));
+                    predicted.extend(sqnr.map(|db| (site.id.clone(), db)));
+                    params.push(Some(fit));
+                }
+                None => {
+                    plan.set(&site.id, Some(SitePlan::Float));
+                    params.push(None);
+                }
+            }
+        }
+        if let Some(stats) = self.stats() {
+            plan.calibration = Some(CalibrationRef {
+                fingerprint: stats.fingerprint.clone(),
+                samples: stats.samples.len() as u64,
+                seed: 0,
+            });
+        }
+        Ok(FittedPlan { plan: Arc::new(plan), params, predicted_sqnr_db: predicted })
+    }
+
+    /// A fitted plan made ready for running.
+    pub fn quantization(&self, fitted: &FittedPlan) -> Result<Quantization, SessionError> {
+        Ok(Quantization::new(&self.engine, &fitted.params)?)
+    }
+
+    /// Bits, bytes and operations of a plan.
+    pub fn budget(&self, plan: &Plan) -> Budget {
+        budget(plan, &self.layer_costs())
+    }
+
+    /// Sizes of the layers, for budgets.
+    pub fn layer_costs(&self) -> Vec<LayerCost> {
+        let graph = &*self.model.graph;
+        graph
+            .layers()
+            .iter()
+            .map(|layer| LayerCost {
+                layer: layer.name.clone(),
+                macs: layer.cost.macs,
+                weights: layer.cost.weights,
+                rows: graph.weight_of(layer.node).and_then(|p| p.shape.first()).map_or(0, |&n| n as u64),
+            })
+            .collect()
+    }
+
+    /// Checks that a plan is this model's and names only its sites; `path` is for messages.
+    pub fn check_plan(&self, path: &str, plan: &Plan) -> Result<(), SessionError> {
+        plan.check_model(path, &self.model_ref())?;
+        Ok(plan.check_sites(path, &self.site_ids())?)
+    }
+}

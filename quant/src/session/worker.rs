@@ -1,0 +1,387 @@
+//! A session behind channels, for an interface that must never wait.
+//!
+//! Three threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
+//! (calibration, evaluation, export). Of requests of one kind only the newest is answered; a newer one stops an older
+//! one that runs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, SampleInfo, SetView, SiteView};
+use super::{Evaluation, Options, Parts, Session, SessionError, lock, presets};
+use crate::exec::Cancel;
+use crate::plan::{Journal, Plan};
+use crate::terms::Slot;
+
+/// Progress is reported at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(80);
+
+/// The two ends that an interface holds.
+#[derive(Debug, Clone)]
+pub struct SessionHandle {
+    /// Requests go in.
+    pub requests: Sender<Request>,
+    /// Events come out.
+    pub events: Receiver<Event>,
+}
+
+/// Opens a session in the background and answers requests until [`Request::Quit`] or until the interface is gone.
+/// `journal` is the folder where edited plans are kept for the case of a crash.
+pub fn start(options: Options, journal: Option<PathBuf>) -> SessionHandle {
+    let (requests, incoming) = unbounded();
+    let (outgoing, events) = unbounded();
+    let worker = move || sort(&options, journal, &incoming, &outgoing);
+    if let Err(error) = std::thread::Builder::new().name("bitloupe-session".into()).spawn(worker) {
+        tracing::error!("the session thread could not be started: {error}");
+    }
+    SessionHandle { requests, events }
+}
+
+/// What the lanes share.
+struct Shared {
+    session: Session,
+    events: Sender<Event>,
+    journal: OnceLock<Journal>,
+    /// Stops the show that runs, the site detail that runs, the long job that runs.
+    running: [Mutex<Cancel>; 2],
+}
+
+const SHOW: usize = 0;
+const LONG: usize = 1;
+
+impl Shared {
+    fn send(&self, event: Event) {
+        // The interface may be gone; the sorting thread notices by its own channel.
+        let _ = self.events.send(event);
+    }
+
+    fn fresh(&self, lane: usize) -> Cancel {
+        let cancel = Cancel::default();
+        *lock(&self.running[lane]) = cancel.clone();
+        cancel
+    }
+
+    fn stop(&self, lane: usize) {
+        lock(&self.running[lane]).cancel();
+    }
+
+    fn failed(&self, job: Job, error: &SessionError) {
+        if error.is_cancelled() {
+            self.send(Event::Cancelled { job });
+        } else {
+            self.send(Event::Failed { job, message: error.to_string() });
+        }
+    }
+}
+
+/// Opens the session and hands requests to the lanes.
+fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request>, outgoing: &Sender<Event>) {
+    let session = match Session::open(options) {
+        Ok(session) => session,
+        Err(error) => {
+            let _ = outgoing.send(Event::Failed { job: Job::Sample, message: error.to_string() });
+            return;
+        }
+    };
+    let shared = Arc::new(Shared {
+        session,
+        events: outgoing.clone(),
+        journal: OnceLock::new(),
+        running: [Mutex::default(), Mutex::default()],
+    });
+    let mut recovered = None;
+    if let Some(folder) = journal {
+        let journal = Journal::new(&folder, &shared.session.model().fingerprint);
+        match journal.recover() {
+            Ok(plan) => recovered = plan.map(Arc::new),
+            Err(error) => shared.send(Event::Warning { message: error.to_string() }),
+        }
+        let _ = shared.journal.set(journal);
+    }
+    match shared.session.warnings() {
+        Ok(warnings) => warnings.into_iter().for_each(|message| shared.send(Event::Warning { message })),
+        Err(error) => shared.send(Event::Warning { message: error.to_string() }),
+    }
+    shared.send(Event::Opened(Arc::new(model_view(&shared.session, recovered))));
+
+    let (show, shows) = unbounded();
+    let (long, longs) = unbounded();
+    let lanes = [
+        spawn("bitloupe-show", Arc::clone(&shared), shows, looking),
+        spawn("bitloupe-jobs", Arc::clone(&shared), longs, working),
+    ];
+    for request in incoming {
+        match request {
+            Request::Show { .. } | Request::Site { .. } => {
+                if matches!(request, Request::Show { .. }) {
+                    shared.stop(SHOW);
+                }
+                let _ = show.send(request);
+            }
+            Request::Evaluate { .. } => {
+                shared.stop(LONG);
+                let _ = long.send(request);
+            }
+            Request::Calibrate | Request::Export { .. } | Request::Save { .. } => {
+                let _ = long.send(request);
+            }
+            Request::Journal { plan } => keep(&shared, &plan),
+            Request::Cancel => shared.stop(LONG),
+            Request::Quit => {
+                shared.stop(SHOW);
+                shared.stop(LONG);
+                break;
+            }
+        }
+    }
+    drop((show, long));
+    for lane in lanes.into_iter().flatten() {
+        let _ = lane.join();
+    }
+}
+
+fn spawn(
+    name: &str,
+    shared: Arc<Shared>,
+    requests: Receiver<Request>,
+    lane: fn(&Shared, &Receiver<Request>),
+) -> Option<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(move || lane(&shared, &requests)).ok()
+}
+
+/// Keeps a plan in the journal, or clears the journal when the plan says nothing.
+fn keep(shared: &Shared, plan: &Plan) {
+    if let Some(journal) = shared.journal.get()
+        && let Err(error) = journal.save(plan)
+    {
+        shared.send(Event::Warning { message: format!("the plan is not kept for recovery: {error}") });
+    }
+}
+
+/// Answers `Show` and `Site`: always the newest of each.
+fn looking(shared: &Shared, requests: &Receiver<Request>) {
+    while let Ok(first) = requests.recv() {
+        let (mut show, mut site) = (None, None);
+        for request in std::iter::once(first).chain(requests.try_iter()) {
+            match request {
+                Request::Show { .. } => show = Some(request),
+                Request::Site { .. } => site = Some(request),
+                _ => {}
+            }
+        }
+        if let Some(Request::Show { generation, plan, sample, text }) = show {
+            let cancel = shared.fresh(SHOW);
+            if let Err(error) = show_sample(shared, (generation, sample), text.as_deref(), &plan, &cancel)
+                && !error.is_cancelled()
+            {
+                shared.failed(Job::Sample, &error);
+            }
+        }
+        if let Some(Request::Site { generation, site, plan }) = site {
+            match shared.session.site_detail(generation, &site, &plan) {
+                Ok(detail) => shared.send(Event::Site(Arc::new(detail))),
+                Err(SessionError::NotCalibrated { .. }) => {}
+                Err(error) => shared.failed(Job::Site, &error),
+            }
+        }
+    }
+}
+
+fn show_sample(
+    shared: &Shared,
+    (generation, sample): (u64, usize),
+    text: Option<&str>,
+    plan: &Plan,
+    cancel: &Cancel,
+) -> Result<(), SessionError> {
+    let session = &shared.session;
+    let fitted = session.fit_plan(plan)?;
+    let budget = session.budget(&fitted.plan);
+    shared.send(Event::Plan(Arc::new(PlanView {
+        generation,
+        plan: Arc::clone(&fitted.plan),
+        predicted_sqnr_db: fitted.predicted_sqnr_db.clone(),
+        weight_bits: budget.average_weight_bits,
+        activation_bits: budget.average_activation_bits,
+        weight_bytes: budget.weight_bytes,
+    })));
+    if session.samples().is_none() {
+        return Ok(());
+    }
+    let view = session.show(generation, sample, text, &fitted, cancel)?;
+    shared.send(Event::Sample(Arc::new(view)));
+    Ok(())
+}
+
+/// Does the long jobs in order; of waiting evaluations only the newest.
+fn working(shared: &Shared, requests: &Receiver<Request>) {
+    let mut waiting: Vec<Request> = Vec::new();
+    loop {
+        if waiting.is_empty() {
+            let Ok(request) = requests.recv() else { return };
+            waiting.push(request);
+        }
+        waiting.extend(requests.try_iter());
+        let newest = waiting.iter().rposition(|r| matches!(r, Request::Evaluate { .. }));
+        let mut index = 0;
+        waiting.retain(|r| {
+            index += 1;
+            !matches!(r, Request::Evaluate { .. }) || Some(index - 1) == newest
+        });
+        let request = waiting.remove(0);
+        let cancel = shared.fresh(LONG);
+        let (job, outcome) = match request {
+            Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
+            Request::Evaluate { generation, plan } => (Job::Evaluation, evaluate(shared, generation, &plan, &cancel)),
+            Request::Export { plan, folder } => (Job::Export, export(shared, &plan, &folder, &cancel)),
+            Request::Save { plan, path } => (Job::Save, save(shared, &plan, &path)),
+            _ => continue,
+        };
+        if let Err(error) = outcome {
+            shared.failed(job, &error);
+        }
+    }
+}
+
+/// Reports progress of `job` with the time left, at most every [`PROGRESS_EVERY`].
+fn reporter(shared: &Shared, job: Job) -> impl FnMut(usize, usize) -> bool + '_ {
+    let start = Instant::now();
+    let mut last: Option<Instant> = None;
+    move |done, total| {
+        let due = done == total || last.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY);
+        if due {
+            last = Some(Instant::now());
+            let eta = start.elapsed().as_secs_f64() / done as f64 * (total - done) as f64;
+            shared.send(Event::Progress { job, done, total, eta_seconds: (done > 0).then_some(eta) });
+        }
+        due
+    }
+}
+
+fn calibrate(shared: &Shared, cancel: &Cancel) -> Result<(), SessionError> {
+    let session = &shared.session;
+    let mut report = reporter(shared, Job::Calibration);
+    session.calibrate(cancel, |done, total| {
+        report(done, total);
+    })?;
+    let samples = session.stats().map_or(0, |s| s.samples.len());
+    let sites = Arc::new(session.summaries());
+    shared.send(Event::Calibrated { sites, samples, complete: true });
+    Ok(())
+}
+
+fn evaluate(shared: &Shared, generation: u64, plan: &Plan, cancel: &Cancel) -> Result<(), SessionError> {
+    let session = &shared.session;
+    let fitted = session.fit_plan(plan)?;
+    let mut report = reporter(shared, Job::Evaluation);
+    let result = session.evaluate(&fitted, cancel, |done, total, so_far| {
+        if report(done, total) && done < total {
+            shared.send(Event::Set(Arc::new(set_view(generation, false, &so_far()))));
+        }
+    })?;
+    shared.send(Event::Set(Arc::new(set_view(generation, true, &result))));
+    Ok(())
+}
+
+fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
+    SetView {
+        generation,
+        samples: e.samples,
+        complete,
+        full_precision_miou: e.full_precision.as_ref().map(|s| s.miou),
+        quantized_miou: e.quantized.as_ref().map(|s| s.miou),
+        agreement: e.agreement.as_ref().map_or(0.0, |s| s.miou),
+        per_sample: e.per_sample.clone(),
+    }
+}
+
+fn export(shared: &Shared, plan: &Plan, folder: &std::path::Path, cancel: &Cancel) -> Result<(), SessionError> {
+    let session = &shared.session;
+    let fitted = session.fit_plan(plan)?;
+    let mut report = reporter(shared, Job::Export);
+    let progress = |done, total, _: &dyn Fn() -> Evaluation| {
+        report(done, total);
+    };
+    let evaluation = match session.samples() {
+        Some(_) => Some(session.evaluate(&fitted, cancel, progress)?),
+        None => None,
+    };
+    let exported = session.export(&fitted, evaluation.as_ref(), folder, Parts::ALL)?;
+    if let Some(journal) = shared.journal.get() {
+        let _ = journal.clear();
+    }
+    shared.send(Event::Exported { files: exported.files });
+    Ok(())
+}
+
+fn save(shared: &Shared, plan: &Plan, path: &std::path::Path) -> Result<(), SessionError> {
+    let fitted = shared.session.fit_plan(plan)?;
+    fitted.plan.write(path)?;
+    if let Some(journal) = shared.journal.get() {
+        let _ = journal.clear();
+    }
+    shared.send(Event::Saved { path: path.to_owned() });
+    Ok(())
+}
+
+/// The model as the interface lists it.
+fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
+    let model = session.model();
+    let graph = &*model.graph;
+    let layers = graph
+        .layers()
+        .iter()
+        .map(|layer| LayerView {
+            name: layer.name.clone(),
+            op: graph.node(layer.node).op.kind(),
+            macs: layer.cost.macs,
+            weights: layer.cost.weights,
+            sites: layer
+                .sites
+                .iter()
+                .map(|&i| &graph.sites()[i])
+                .map(|s| SiteView {
+                    site: s.id.clone(),
+                    role: s.role,
+                    shape: s.shape.clone(),
+                    channels: s.layout.channels,
+                })
+                .collect(),
+        })
+        .collect();
+    let weights: u64 = graph.layers().iter().map(|l| l.cost.weights).sum();
+    ModelView {
+        name: model.name.clone(),
+        architecture: model.architecture.to_owned(),
+        label: model.label.clone(),
+        fingerprint: model.fingerprint.clone(),
+        parameters: graph.parameters(),
+        macs: graph.macs(),
+        float_bytes: weights * 4,
+        layers,
+        calibration_samples: session.calibration().map_or(0, crate::data::SampleSet::len),
+        samples: session.samples().map_or_else(Vec::new, |set| {
+            set.entries()
+                .iter()
+                .enumerate()
+                .map(|(i, e)| SampleInfo {
+                    id: set.id(i).unwrap_or_default().to_owned(),
+                    text: e.text.clone().unwrap_or_default(),
+                    has_truth: e.mask.is_some(),
+                })
+                .collect()
+        }),
+        recovered,
+        presets: session.presets(),
+        weight_schemes: presets::weight_schemes(),
+        activation_schemes: presets::activation_schemes(true),
+    }
+}
+
+/// Whether a slot is a weight; interfaces offer other schemes for those.
+pub fn is_weight(slot: Slot) -> bool {
+    slot == Slot::Weight
+}

@@ -1,0 +1,358 @@
+//! The command line: what can be said, and nothing that is done.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// See what quantization does to a vision or image-text transformer, layer by layer, and choose the best plan.
+#[derive(Debug, Parser)]
+#[command(name = "bitloupe", version, max_term_width = 110, subcommand_precedence_over_arg = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub ui: Ui,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What opens a model.
+#[derive(Debug, Args, Clone, Default)]
+pub struct ModelArgs {
+    /// Folder with config.json and model.safetensors, or the .safetensors file in it; the bundled model if omitted
+    #[arg(value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    /// Bundled model to open when MODEL is omitted: lavt-mini, lavt-mini-planted
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub sample: Option<String>,
+    /// Worker threads (default: all cores)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Options of the terminal interface.
+#[derive(Debug, Args)]
+pub struct Ui {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Samples to look at: a folder of pictures, a samples.jsonl or COCO annotations.json
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// Calibration set, in the same forms
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Plan to start from; saving writes it back
+    #[arg(long, value_name = "P")]
+    pub plan: Option<PathBuf>,
+    /// Where `e` exports to
+    #[arg(long, value_name = "FOLDER", default_value = "bitloupe-export")]
+    pub export: PathBuf,
+    /// Colours: auto asks the terminal
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Letters and signs of ASCII only
+    #[arg(long)]
+    pub ascii: bool,
+    /// Leave the mouse to the terminal
+    #[arg(long)]
+    pub no_mouse: bool,
+}
+
+/// Depth of colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Truecolor,
+    #[value(name = "256")]
+    Ansi256,
+    #[value(name = "16")]
+    Ansi16,
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Architecture, layers, sites, roles, parameters and multiply-accumulates
+    Info {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run raw tensors through the model and write its outputs
+    Run(Run),
+    /// Gather the distribution of every site over a calibration set
+    Calibrate(Calibrate),
+    /// Join statistics of several calibrations
+    Merge {
+        /// Statistics files
+        #[arg(required = true, num_args = 1..)]
+        stats: Vec<PathBuf>,
+        /// Where to write
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// Class and figures of every site, of a statistics file, a model, or one tensor of a file
+    Stats(Stats),
+    /// Fit one quantizer to one tensor and write what it makes of it
+    Fit(Fit),
+    /// Make, show, compare, check and change plans
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Metrics of the quantized model against truth and full precision
+    Eval(Eval),
+    /// Write plan, quantized weights and a report
+    Export(Export),
+    /// Print a completion script
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Tensors named as the model's inputs (pixel_values, input_ids, attention_mask), any batch size
+    #[arg(long, value_name = "IN.safetensors")]
+    pub inputs: PathBuf,
+    /// Where to write
+    #[arg(long, short, value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// Also write `tap/NAME` for every node and site whose name matches
+    #[arg(long, value_name = "REGEX")]
+    pub taps: Option<String>,
+    /// Run under this plan (fitted)
+    #[arg(long, value_name = "P")]
+    pub plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Calibration set; the bundled one for a bundled model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Where to write the statistics
+    #[arg(long, short, value_name = "STATS")]
+    pub output: PathBuf,
+    /// Add to the statistics that are there, leaving out samples that are counted already
+    #[arg(long)]
+    pub resume: bool,
+    /// Only the first N samples
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Statistics file, model, or a safetensors file with --tensor; the bundled model if omitted
+    #[arg(value_name = "STATS|MODEL")]
+    pub source: Option<PathBuf>,
+    /// Bundled model to take when the first argument is omitted
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
+    pub sample: Option<String>,
+    /// Calibration set for a model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Only sites whose name matches
+    #[arg(long, value_name = "REGEX")]
+    pub site: Option<String>,
+    /// One tensor of a safetensors file
+    #[arg(long, value_name = "NAME", requires = "source")]
+    pub tensor: Option<String>,
+    /// Channel axis of --tensor; negative counts from the end
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub axis: Option<isize>,
+    /// Draw a histogram of each
+    #[arg(long)]
+    pub histogram: bool,
+    /// Worker threads (default: all cores)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Fit {
+    /// File with the tensor
+    #[arg(value_name = "FILE.safetensors")]
+    pub file: PathBuf,
+    /// Its name
+    #[arg(long, value_name = "NAME")]
+    pub tensor: String,
+    /// uniform, log2 or log-sqrt2
+    #[arg(long, value_name = "Q")]
+    pub quantizer: String,
+    /// 2 to 8 or 16
+    #[arg(long, value_name = "B")]
+    pub bits: u8,
+    /// minmax, percentile, mse or kl
+    #[arg(long, value_name = "R", default_value = "minmax")]
+    pub range: String,
+    /// Percentiles to try (with --range percentile; default .999 .9999 .99999)
+    #[arg(long, value_name = "P", num_args = 1.., requires = "range")]
+    pub level: Vec<f64>,
+    /// Exponent of the error (with --range mse; default 2)
+    #[arg(long, value_name = "X")]
+    pub p: Option<f64>,
+    /// tensor or channel
+    #[arg(long, value_name = "G", default_value = "tensor")]
+    pub granularity: String,
+    /// Channel axis; negative counts from the end (default: the first for two or four axes, else the last)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub axis: Option<isize>,
+    /// Grid centred at zero
+    #[arg(long)]
+    pub symmetric: bool,
+    /// Fit on the raw values instead of their sketch
+    #[arg(long)]
+    pub exact: bool,
+    /// Use these parameters instead of searching: scale=…, zero_point=…
+    #[arg(long, value_name = "K=V")]
+    pub set: Vec<String>,
+    /// Where to write `quantized`, `levels` and the parameters
+    #[arg(long, short, value_name = "OUT.safetensors")]
+    pub output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Bits and method of a plan that is made on the spot.
+#[derive(Debug, Args, Clone)]
+pub struct MethodArgs {
+    /// minmax, percentile, mse or kl
+    #[arg(long, value_name = "M")]
+    pub method: Option<String>,
+    /// Bits of weights: 2 to 8, 16 or float
+    #[arg(long, short, value_name = "B", default_value = "8")]
+    pub weights: String,
+    /// Bits of activations: 2 to 8, 16 or float
+    #[arg(long, short, value_name = "B", default_value = "8")]
+    pub activations: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// Make a plan with one method and fit it
+    New {
+        #[command(flatten)]
+        model: ModelArgs,
+        #[command(flatten)]
+        method: MethodArgs,
+        /// Calibration set; the bundled one for a bundled model
+        #[arg(long, short, value_name = "C")]
+        calibration: Option<PathBuf>,
+        /// Where to write
+        #[arg(long, short, value_name = "P")]
+        output: PathBuf,
+    },
+    /// Print a plan as a table
+    Show {
+        /// The plan
+        plan: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print where two plans differ
+    Diff {
+        /// One plan
+        a: PathBuf,
+        /// Another
+        b: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that a plan belongs to a model and names only its sites
+    Check {
+        /// The plan
+        plan: PathBuf,
+        #[command(flatten)]
+        model: ModelArgs,
+    },
+    /// Change sites of a plan and fit them anew
+    Set {
+        /// The plan
+        plan: PathBuf,
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Sites whose name matches
+        #[arg(long, value_name = "REGEX")]
+        site: String,
+        /// Bits: 2 to 8, 16 or float
+        #[arg(long, short, value_name = "B")]
+        bits: Option<String>,
+        /// Quantizer and range, e.g. `uniform percentile`, `log-sqrt2`
+        #[arg(long, value_name = "Q")]
+        quantizer: Option<String>,
+        /// Calibration set; the bundled one for a bundled model
+        #[arg(long, short, value_name = "C")]
+        calibration: Option<PathBuf>,
+        /// Where to write (default: over the plan)
+        #[arg(long, short, value_name = "P")]
+        output: Option<PathBuf>,
+    },
+    /// Print the JSON schema of plan files
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Samples; the bundled ones for a bundled model
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// Calibration set, where the plan is not fitted or a method is given
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Plan to evaluate; without plan and method only full precision is
+    #[arg(long, value_name = "P", conflicts_with = "method")]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// Take the weights from an export instead of quantizing the model's
+    #[arg(long, value_name = "WEIGHTS.safetensors", requires = "plan")]
+    pub exported: Option<PathBuf>,
+    /// Only the first N samples
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Exit with 3 if the quantized mIoU is below this
+    #[arg(long, value_name = "X")]
+    pub min_miou: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The plan
+    #[arg(long, value_name = "P")]
+    pub plan: PathBuf,
+    /// all, plan, weights or report
+    #[arg(long, short, value_name = "F", default_value = "all")]
+    pub format: String,
+    /// Folder to write into
+    #[arg(long, short, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Samples for the report's metrics
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// Calibration set
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+}

@@ -1,0 +1,111 @@
+//! `bitloupe eval`: metrics against truth and full precision.
+
+use bitloupe_quant::eval::metrics::Scores;
+use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::plan::{Plan, SitePlan};
+use bitloupe_quant::session::Session;
+use bitloupe_quant::terms::{SiteId, Slot};
+use color_eyre::eyre::Result;
+use serde_json::{Map, Value, json};
+
+use super::{Outcome, print_json};
+use crate::cli::Eval;
+use crate::open;
+use crate::table::{Align, Table};
+
+/// Evaluates a plan, a method, or full precision alone.
+pub fn run(args: &Eval) -> Result<Outcome> {
+    let mut options = open::options(&args.model, args.calibration.clone(), args.samples.clone())?;
+    options.exported_weights.clone_from(&args.exported);
+    let mut session = Session::open(&options)?;
+    for warning in session.warnings()? {
+        eprintln!("warning: {warning}");
+    }
+    if let Some(limit) = args.limit {
+        session.limit_samples(limit);
+    }
+    let plan = match (&args.plan, &args.method.method) {
+        (Some(path), _) if args.exported.is_some() => {
+            // The codes are the weights: only activations are quantized again. The fingerprint is that of the
+            // original weights, so only names are checked.
+            let plan = Plan::read(path)?;
+            plan.check_sites(&path.display().to_string(), &session.site_ids())?;
+            without_weights(&plan)
+        }
+        (Some(path), _) => open::plan(&session, path)?,
+        (None, Some(_)) => open::method_plan(&session, &args.method)?,
+        (None, None) => session.float_plan(),
+    };
+    let fitted = open::fit(&session, &plan)?;
+    let mut report = open::progress("evaluating");
+    let result = session.evaluate(&fitted, &Cancel::default(), |done, total, _| report(done, total))?;
+    // With exported weights the plan that runs has float weights; the bits are those of the plan that was said.
+    let budget = match &args.plan {
+        Some(path) if args.exported.is_some() => session.budget(&Plan::read(path)?),
+        _ => session.budget(&fitted.plan),
+    };
+    let model = session.model();
+    if args.json {
+        print_json(&json!({
+            "model": model.name,
+            "label": model.label,
+            "samples": result.samples,
+            "full_precision": object(result.full_precision.as_ref()),
+            "quantized": object(result.quantized.as_ref()),
+            "agreement": object(result.agreement.as_ref()),
+            "average_bits": {"weights": budget.average_weight_bits, "activations": budget.average_activation_bits},
+            "weight_bytes": budget.weight_bytes,
+        }))?;
+    } else {
+        let label = model.label.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
+        println!("{}{label}, {} samples, plan {}", model.name, result.samples, fitted.plan.method);
+        println!(
+            "{:.2} bits of weights, {:.2} of activations on average, {} bytes of weights\n",
+            budget.average_weight_bits, budget.average_activation_bits, budget.weight_bytes
+        );
+        let scores = [
+            ("full precision", &result.full_precision),
+            ("quantized", &result.quantized),
+            ("agreement", &result.agreement),
+        ];
+        print_scores(&scores);
+    }
+    let reached = result.quantized.as_ref().or(result.agreement.as_ref()).map(|s| s.miou);
+    if let (Some(least), Some(reached)) = (args.min_miou, reached)
+        && reached < least
+    {
+        eprintln!("bitloupe: mIoU {reached:.4} is below {least}");
+        return Ok(Outcome::Missed);
+    }
+    Ok(Outcome::Done)
+}
+
+fn without_weights(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    let weights: Vec<SiteId> = plan.sites().map(|(id, _)| id).filter(|id| id.slot == Slot::Weight).collect();
+    for id in weights {
+        plan.set(&id, Some(SitePlan::Float));
+    }
+    plan
+}
+
+fn object(scores: Option<&Scores>) -> Value {
+    scores.map_or(Value::Null, |s| {
+        Value::Object(s.named().into_iter().map(|(name, value)| (name, json!(value))).collect::<Map<_, _>>())
+    })
+}
+
+fn print_scores(rows: &[(&str, &Option<Scores>)]) {
+    let Some(first) = rows.iter().find_map(|(_, s)| s.as_ref()) else { return };
+    let names: Vec<String> = first.named().into_iter().map(|(n, _)| n).collect();
+    let mut columns = vec![("", Align::Left)];
+    columns.extend(names.iter().map(|n| (n.as_str(), Align::Right)));
+    let mut table = Table::new(&columns);
+    for (name, scores) in rows {
+        if let Some(scores) = scores {
+            let values = scores.named().into_iter().map(|(_, v)| format!("{v:.4}"));
+            table.row(std::iter::once((*name).to_owned()).chain(values));
+        }
+    }
+    table.print();
+}

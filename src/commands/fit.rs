@@ -1,0 +1,123 @@
+//! `bitloupe fit`: one quantizer on one tensor.
+
+use std::collections::BTreeMap;
+
+use bitloupe_quant::eval::metrics::sqnr_db;
+use bitloupe_quant::quantizer::{Distribution, Family, Params, RangeSearch, Scheme, quantizer};
+use bitloupe_quant::stats::Sketch;
+use bitloupe_quant::terms::{Bits, Layout};
+use color_eyre::eyre::{Result, eyre};
+use serde_json::json;
+
+use super::{Outcome, print_json};
+use crate::cli::Fit;
+use crate::tensors::{self, Tensor};
+
+/// Fits, quantizes, writes and prints.
+pub fn run(args: &Fit) -> Result<Outcome> {
+    let mut file = tensors::read(&args.file)?;
+    let Some(tensor) = file.remove(&args.tensor) else {
+        let near = bitloupe_quant::plan::nearest(&args.tensor, file.keys().map(String::as_str), 3);
+        let near = if near.is_empty() { String::new() } else { format!("; nearest: {}", near.join(", ")) };
+        return Err(eyre!("{}: no tensor `{}`{near}", args.file.display(), args.tensor));
+    };
+    let scheme = scheme(args)?;
+    let bits = Bits::new(args.bits)?;
+    let layout = layout(args, &tensor)?;
+    let family = quantizer(scheme.family);
+    let mut params = if args.exact {
+        family.fit(&Distribution::Raw { values: &tensor.data, layout }, &scheme, bits)?
+    } else {
+        let mut sketch = Sketch::new(layout.channels);
+        sketch.observe(&tensor.data, layout)?;
+        family.fit(&Distribution::Sketch(&sketch), &scheme, bits)?
+    };
+    for pair in &args.set {
+        set(&mut params, pair)?;
+    }
+    params.check(layout)?;
+    let mut quantized = tensor.data.clone();
+    family.fake_quantize(&mut quantized, layout, &params);
+    let mse = tensor.data.iter().zip(&quantized).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+        / tensor.data.len().max(1) as f64;
+    let sqnr = sqnr_db(&tensor.data, &quantized);
+    let levels = family.levels(&params, 0);
+
+    let mut out = BTreeMap::new();
+    out.insert("quantized".to_owned(), Tensor { shape: tensor.shape.clone(), data: quantized });
+    out.insert("levels".to_owned(), Tensor { shape: vec![levels.len()], data: levels });
+    for (name, values) in params.parameters() {
+        out.insert(name.to_owned(), Tensor { shape: vec![values.len()], data: values.to_vec() });
+    }
+    tensors::write(&args.output, &out)?;
+    if args.json {
+        let parameters: serde_json::Map<String, serde_json::Value> =
+            params.parameters().into_iter().map(|(name, values)| (name.to_owned(), json!(values))).collect();
+        print_json(&json!({
+            "quantizer": params.scheme.to_string(),
+            "bits": args.bits,
+            "parameters": parameters,
+            "mse": mse,
+            "sqnr_db": sqnr,
+        }))?;
+    } else {
+        println!("{} at {} bits: MSE {mse:.6e}, SQNR {sqnr:.2} dB", params.scheme, params.bits);
+        for (name, values) in params.parameters() {
+            let shown: Vec<String> = values.iter().take(4).map(ToString::to_string).collect();
+            let more = if values.len() > 4 { format!(" … ({} in all)", values.len()) } else { String::new() };
+            println!("  {name} = {}{more}", shown.join(", "));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn scheme(args: &Fit) -> Result<Scheme> {
+    let family: Family = args.quantizer.parse()?;
+    let range = match args.range.as_str() {
+        "minmax" | "min-max" => RangeSearch::MinMax,
+        "percentile" if args.level.is_empty() => RangeSearch::repq(),
+        "percentile" => RangeSearch::Percentile(args.level.clone()),
+        "mse" => RangeSearch::Mse { p: args.p.unwrap_or(2.0) },
+        other => other.parse()?,
+    };
+    let mut scheme = Scheme::new(family, range);
+    if args.symmetric {
+        scheme = scheme.symmetric();
+    }
+    match args.granularity.as_str() {
+        "tensor" => Ok(scheme),
+        "channel" => Ok(scheme.per_channel()),
+        other => Err(eyre!("`{other}` is no granularity; give tensor or channel")),
+    }
+}
+
+/// The channel axis: as said; else the first of weights (`[out, in]`, `[out, in, k, k]`), the last of activations.
+fn layout(args: &Fit, tensor: &Tensor) -> Result<Layout> {
+    let rank = tensor.shape.len();
+    if rank == 0 || args.granularity == "tensor" && args.axis.is_none() {
+        return Ok(Layout::tensor(tensor.data.len()));
+    }
+    let axis = args.axis.unwrap_or(if rank == 2 || rank == 4 { 0 } else { -1 });
+    Ok(Layout::axis(&tensor.shape, axis)?)
+}
+
+/// Replaces a fitted parameter: `scale=0.1` or `zero_point=3,4,5`.
+fn set(params: &mut Params, pair: &str) -> Result<()> {
+    let (name, values) = pair.split_once('=').ok_or_else(|| eyre!("`{pair}`: expected NAME=VALUE"))?;
+    let values = values
+        .split(',')
+        .map(|v| v.trim().parse::<f32>().map_err(|_| eyre!("`{pair}`: `{v}` is no number")))
+        .collect::<Result<Vec<f32>>>()?;
+    match name {
+        "scale" => params.scale = values,
+        "zero_point" => params.zero_point = values,
+        _ if params.extra.contains_key(name) => {
+            params.extra.insert(name.to_owned(), values);
+        }
+        _ => {
+            let known: Vec<&str> = params.parameters().into_iter().map(|(n, _)| n).collect();
+            return Err(eyre!("`{name}` is no parameter of this quantizer; it has {}", known.join(", ")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! `bitloupe info`.
+
+use bitloupe_quant::session::{Options, Session};
+use color_eyre::eyre::Result;
+use serde_json::json;
+
+use super::{Outcome, print_json};
+use crate::cli::ModelArgs;
+use crate::open;
+use crate::table::{Align, Table};
+
+/// Lists layers and sites.
+pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
+    let session = Session::open(&Options { threads: args.threads, ..Options::new(open::model_files(args)?) })?;
+    let model = session.model();
+    let graph = &*model.graph;
+    if as_json {
+        let layers: Vec<_> = graph
+            .layers()
+            .iter()
+            .map(|layer| {
+                let sites: Vec<_> = layer
+                    .sites
+                    .iter()
+                    .map(|&i| &graph.sites()[i])
+                    .map(|s| json!({"site": s.id.to_string(), "role": s.role.to_string(), "shape": s.shape}))
+                    .collect();
+                json!({
+                    "name": layer.name,
+                    "op": graph.node(layer.node).op.kind(),
+                    "macs": layer.cost.macs,
+                    "weights": layer.cost.weights,
+                    "sites": sites,
+                })
+            })
+            .collect();
+        print_json(&json!({
+            "name": model.name,
+            "label": model.label,
+            "architecture": model.architecture,
+            "fingerprint": model.fingerprint,
+            "parameters": graph.parameters(),
+            "macs": graph.macs(),
+            "layers": layers,
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    let label = model.label.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
+    println!("{}{label}: {}", model.name, model.architecture);
+    println!(
+        "{} parameters, {:.1} million multiply-accumulates a sample, {} layers, {} sites\n",
+        graph.parameters(),
+        graph.macs() as f64 / 1e6,
+        graph.layers().len(),
+        graph.sites().len()
+    );
+    let mut table = Table::new(&[
+        ("site", Align::Left),
+        ("op", Align::Left),
+        ("role", Align::Left),
+        ("shape", Align::Left),
+        ("MMAC", Align::Right),
+    ]);
+    for layer in graph.layers() {
+        for (i, &site) in layer.sites.iter().enumerate() {
+            let site = &graph.sites()[site];
+            let macs = if i == 0 { format!("{:.2}", layer.cost.macs as f64 / 1e6) } else { String::new() };
+            table.row([
+                site.id.to_string(),
+                graph.node(layer.node).op.kind().to_owned(),
+                site.role.to_string(),
+                format!("{:?}", site.shape),
+                macs,
+            ]);
+        }
+    }
+    table.print();
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,104 @@
+//! From what was said on the command line to an open session.
+
+use std::path::PathBuf;
+
+use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::models::ModelFiles;
+use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::{FittedPlan, Options, Session};
+use bitloupe_quant::terms::Bits;
+use color_eyre::eyre::{Result, eyre};
+
+use crate::cli::{MethodArgs, ModelArgs};
+
+/// The files of a model that was asked for.
+pub fn model_files(args: &ModelArgs) -> Result<ModelFiles> {
+    if let Some(path) = &args.model {
+        return Ok(ModelFiles::Path(path.clone()));
+    }
+    let bundled = bitloupe_samples::bundled();
+    let chosen = match &args.sample {
+        None => &bundled[0],
+        Some(name) => bundled.iter().find(|b| b.name == name).ok_or_else(|| {
+            let names: Vec<&str> = bundled.iter().map(|b| b.name).collect();
+            eyre!("there is no bundled model `{name}`; there are {}", names.join(", "))
+        })?,
+    };
+    let replace = chosen.replacements()?;
+    Ok(ModelFiles::Embedded { name: chosen.name, label: chosen.label, files: chosen.files, replace })
+}
+
+/// Options of a session.
+pub fn options(args: &ModelArgs, calibration: Option<PathBuf>, samples: Option<PathBuf>) -> Result<Options> {
+    Ok(Options { calibration, samples, threads: args.threads, ..Options::new(model_files(args)?) })
+}
+
+/// A session, opened here and now.
+pub fn session(args: &ModelArgs, calibration: Option<PathBuf>, samples: Option<PathBuf>) -> Result<Session> {
+    let session = Session::open(&options(args, calibration, samples)?)?;
+    for warning in session.warnings()? {
+        eprintln!("warning: {warning}");
+    }
+    Ok(session)
+}
+
+/// Bits as said: 2 to 8, 16, or float.
+pub fn bits(text: &str) -> Result<Bits> {
+    if matches!(text, "float" | "fp") {
+        return Ok(Bits::FLOAT);
+    }
+    let number = text.parse::<u8>().map_err(|_| eyre!("`{text}` is no bit width; give 2 to 8, 16 or float"))?;
+    Ok(Bits::new(number)?)
+}
+
+/// The plan of a method.
+pub fn method_plan(session: &Session, args: &MethodArgs) -> Result<Plan> {
+    let method = args.method.as_deref().unwrap_or("minmax");
+    session.method_plan(method, bits(&args.weights)?, bits(&args.activations)?).ok_or_else(|| {
+        let known: Vec<&str> = Session::methods().collect();
+        eyre!("there is no method `{method}`; there are {}", known.join(", "))
+    })
+}
+
+/// A plan read from a file and checked against the model.
+pub fn plan(session: &Session, path: &std::path::Path) -> Result<Plan> {
+    let plan = Plan::read(path)?;
+    session.check_plan(&path.display().to_string(), &plan)?;
+    Ok(plan)
+}
+
+/// Fits a plan; the session is calibrated first if a site needs it.
+pub fn fit(session: &Session, plan: &Plan) -> Result<FittedPlan> {
+    use bitloupe_quant::plan::SitePlan;
+    let unfitted = plan.sites().any(|(_, s)| matches!(s, SitePlan::Quantized { params: None, .. }));
+    if unfitted && session.stats().is_none() {
+        calibrate(session)?;
+    }
+    Ok(session.fit_plan(plan)?)
+}
+
+/// Gathers sketches, with progress on standard error when a person is there.
+pub fn calibrate(session: &Session) -> Result<()> {
+    session.calibrate(&Cancel::default(), progress("calibrating"))?;
+    Ok(())
+}
+
+/// Progress on one line of standard error, if that is a terminal.
+pub fn progress(what: &'static str) -> impl FnMut(usize, usize) {
+    use std::io::{IsTerminal, Write};
+    let shown = std::io::stderr().is_terminal();
+    let start = std::time::Instant::now();
+    move |done, total| {
+        if !shown {
+            return;
+        }
+        let mut err = std::io::stderr().lock();
+        if done == total {
+            let _ = write!(err, "\r\x1b[K");
+        } else if done > 0 {
+            let left = start.elapsed().as_secs_f64() / done as f64 * (total - done) as f64;
+            let _ = write!(err, "\r{what} {done}/{total}, {left:.0} s left \x1b[K");
+        }
+        let _ = err.flush();
+    }
+}

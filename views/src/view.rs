@@ -62,7 +62,7 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
             Overlay::Filter { .. } | Overlay::Sentence(_) => {}
         }
     }
-    Ladder(app.theme.depth).apply(buffer);
+    Ladder { depth: app.theme.depth, ascii: app.theme.is_ascii() }.apply(buffer);
     cursor
 }
 

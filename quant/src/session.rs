@@ -24,7 +24,7 @@ pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 
-use crate::data::{DirFiles, Files, SampleSet};
+use crate::data::SampleSet;
 use crate::eval::metrics::BinaryMask;
 use crate::exec::{ActivationCache, Engine, Workers};
 use crate::models::{self, Model, ModelFiles, Weights};
@@ -217,9 +217,4 @@ fn cores() -> usize {
 /// A lock that a panic elsewhere does not poison: what it guards are caches of whole values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Files of a folder, for callers that list samples themselves.
-pub fn folder(path: &std::path::Path) -> Result<Arc<dyn Files>, SessionError> {
-    Ok(Arc::new(DirFiles::open(path)?))
 }

@@ -14,7 +14,6 @@ use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, Sampl
 use super::{Evaluation, Options, Parts, Session, SessionError, lock, presets};
 use crate::exec::Cancel;
 use crate::plan::{Journal, Plan};
-use crate::terms::Slot;
 
 /// Progress is reported at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(80);
@@ -386,9 +385,4 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
         weight_schemes: presets::weight_schemes(),
         activation_schemes: presets::activation_schemes(true),
     }
-}
-
-/// Whether a slot is a weight; interfaces offer other schemes for those.
-pub fn is_weight(slot: Slot) -> bool {
-    slot == Slot::Weight
 }

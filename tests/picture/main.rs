@@ -152,6 +152,7 @@ fn block(c: char) -> Option<(usize, usize, usize, usize)> {
 
 fn svg(screen: &vt100::Screen) -> String {
     let (rows, columns) = screen.size();
+    let (rows, columns) = (rows.get(), columns.get());
     let (w, h) = CELL;
     let (width, height) = (usize::from(columns) * w, usize::from(rows) * h);
     let mut out = format!(

@@ -9,11 +9,7 @@ use super::fusion::{self, Fused};
 use super::keys::{self, Key};
 use super::step::LayerWeight;
 use super::{ActivationCache, ExecError, Quantization, Value, step};
-<<<<<<< HEAD
-use crate::graph::{Graph, Node, NodeId, Op};
-=======
 use crate::graph::{Graph, NodeId, Op};
->>>>>>> bench
 use crate::quantizer::Params;
 
 /// Packed quantized weights kept for plans that come back; enough for every weight of a model at all widths.

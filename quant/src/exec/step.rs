@@ -1,11 +1,8 @@
 //! One node with the fused kernels.
 
 use super::buffers::Buffers;
-<<<<<<< HEAD
-=======
 use super::fusion::{Fused, Kind, Term};
 use super::kernels::activation::{self, Activation};
->>>>>>> bench
 use super::kernels::conv::{self, ConvWeight, Geometry};
 use super::kernels::elementwise::BinaryOp;
 use super::kernels::gemm::{self, AQuant, PackedWeight};
@@ -254,18 +251,12 @@ fn plain(
             let to = [node.shape[2], node.shape[3]];
             resize::bilinear(a, from[1], [from[2], from[3]], to, *align_corners, out);
         }
-<<<<<<< HEAD
-        Op::Input
-        | Op::Constant(_)
-        | Op::Reshape
-=======
         // Served before.
         Op::Input
         | Op::Constant(_)
         | Op::Reshape
         | Op::Activation(_)
         | Op::Softmax
->>>>>>> bench
         | Op::Linear { .. }
         | Op::Conv { .. }
         | Op::MatMul { .. } => {}
@@ -368,18 +359,3 @@ fn with_operand(
     buffers.give(copy);
     Ok(())
 }
-<<<<<<< HEAD
-
-/// The grid as the product kernels apply it while packing, if they can: one uniform grid for the tensor.
-fn uniform(params: &Params) -> Option<AQuant<'_>> {
-    if params.scheme.family != Family::Uniform {
-        return None;
-    }
-    let (&[scale], &[zero_point]) = (params.scale.as_slice(), params.zero_point.as_slice()) else {
-        return None;
-    };
-    let q_max = (params.bits.levels()? - 1) as f32;
-    Some(AQuant::Uniform { scale, zero_point, q_max })
-}
-=======
->>>>>>> bench

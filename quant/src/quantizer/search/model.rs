@@ -59,13 +59,7 @@ impl ChannelModels {
             .into_iter()
             .enumerate()
             .map(|(c, stats)| {
-                ChannelModel::new(
-                    stats,
-                    sketch.channel_smallest(c),
-                    sketch.channel_largest(c),
-                    &shape,
-                    ranks,
-                )
+                ChannelModel::new(stats, sketch.channel_smallest(c), sketch.channel_largest(c), &shape, ranks)
             })
             .collect();
         Self { channels, shape }

@@ -31,7 +31,7 @@ pub fn run(args: &Calibrate) -> Result<Outcome> {
         }))?;
     } else {
         let added = stats.samples.len() - before;
-        println!("{}: {sites} sites over {} samples ({added} added)", args.output.display(), stats.samples.len());
+        say!("{}: {sites} sites over {} samples ({added} added)", args.output.display(), stats.samples.len())?;
     }
     Ok(Outcome::Done)
 }
@@ -44,6 +44,6 @@ pub fn merge(files: &[PathBuf], output: &Path) -> Result<Outcome> {
         all.merge(&StatsFile::read(path)?, false)?;
     }
     all.write(output)?;
-    println!("{}: {} sites over {} samples", output.display(), all.sites.len(), all.samples.len());
+    say!("{}: {} sites over {} samples", output.display(), all.sites.len(), all.samples.len())?;
     Ok(Outcome::Done)
 }

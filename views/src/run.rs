@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvError, Sender, after, never, select, unbou
 use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::{Event as TerminalEvent, read};
 use crossterm::execute;
-use crossterm::terminal::{BeginSynchronizedUpdate, EndSynchronizedUpdate};
+use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
@@ -206,11 +206,11 @@ impl Loop {
                 Effect::Mouse(on) => self.guard.set_mouse(on)?,
                 Effect::Suspend => {
                     self.guard.suspend()?;
-                    terminal.clear()?;
+                    repaint(terminal)?;
                 }
                 Effect::Repaint => {
                     self.guard.retake()?;
-                    terminal.clear()?;
+                    repaint(terminal)?;
                 }
                 Effect::WakeAfter(time) => self.wake = Some(Instant::now() + time),
                 Effect::Quit => {
@@ -242,6 +242,14 @@ impl Loop {
         execute!(terminal.backend_mut(), EndSynchronizedUpdate)?;
         Ok(drawn?)
     }
+}
+
+/// Makes the next frame a whole one. Not by `Terminal::clear`: it asks the terminal for the cursor's place, and the
+/// thread that waits for keys would take the answer.
+fn repaint<W: Write>(terminal: &mut Terminal<CrosstermBackend<W>>) -> io::Result<()> {
+    execute!(terminal.backend_mut(), Clear(ClearType::All))?;
+    terminal.swap_buffers();
+    Ok(())
 }
 
 fn session_message(event: Result<Event, RecvError>) -> Msg {

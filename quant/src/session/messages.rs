@@ -32,7 +32,7 @@ pub enum Request {
     Export { plan: Arc<Plan>, folder: PathBuf },
     /// Write only the plan; answers with [`Event::Saved`].
     Save { plan: Arc<Plan>, path: PathBuf },
-    /// Keep `plan` in the journal so that it survives a crash. No answer.
+    /// Keep `plan` in the journal so that it survives a crash; one that names no site clears the journal. No answer.
     Journal { plan: Arc<Plan> },
     /// Stop what runs in the background (calibration, evaluation, export); partial results are kept.
     Cancel,

@@ -110,7 +110,7 @@ fn downstream(graph: &Graph, from: &[NodeId]) -> usize {
     for (index, node) in graph.nodes().iter().enumerate() {
         reached[index] |= node.inputs.iter().any(|input| reached[input.index()]);
     }
-    reached.into_iter().zip(all(graph)).filter(|&(reached, computed)| reached && computed).count()
+    reached.into_iter().zip(computed(graph)).filter(|&(reached, computed)| reached && computed).count()
 }
 
 fn run(engine: &Engine, given: &[Value], sites: &Sites, cache: Option<&ActivationCache>) -> Run {

@@ -38,16 +38,29 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Missed) => ExitCode::from(3),
         Err(report) => {
             // A reader that closed its end (`| head`) is no failure.
-            let closed = report.chain().any(|e| {
-                e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-            });
-            if closed {
+            let kind = |e: &(dyn std::error::Error + 'static)| {
+                let json = e.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+                e.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(json)
+            };
+            if report.chain().any(|e| kind(e) == Some(std::io::ErrorKind::BrokenPipe)) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("bitloupe: {report:#}");
+            eprintln!("bitloupe: {}", message(&report));
             ExitCode::FAILURE
         }
     }
+}
+
+/// All causes on one line; those that a message before has quoted already are left out.
+fn message(report: &color_eyre::eyre::Report) -> String {
+    let mut text = String::new();
+    for cause in report.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn dispatch(cli: Cli) -> Result<Outcome> {
@@ -68,7 +81,10 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "bitloupe", &mut std::io::stdout());
+            // Into memory first: the generator panics where an output cannot be written.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bitloupe", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(Outcome::Done)
         }
         Some(Command::Man) => {

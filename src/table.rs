@@ -26,7 +26,7 @@ impl Table {
     }
 
     /// Prints it.
-    pub fn print(&self) {
+    pub fn print(&self) -> std::io::Result<()> {
         let width = |i: usize| {
             let cells = self.rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count());
             cells.chain([self.columns[i].0.chars().count()]).max().unwrap_or(0)
@@ -42,10 +42,10 @@ impl Table {
                     Align::Right => format!("{cell:>w$}"),
                 })
                 .collect();
-            println!("{}", parts.join("  ").trim_end());
+            say!("{}", parts.join("  ").trim_end())
         };
         let heads: Vec<String> = self.columns.iter().map(|(n, _)| n.clone()).collect();
-        line(&heads);
-        self.rows.iter().for_each(|row| line(row));
+        line(&heads)?;
+        self.rows.iter().try_for_each(|row| line(row))
     }
 }

@@ -15,7 +15,12 @@ pub struct Tensor {
 
 /// All tensors of a file; integers and small floats are converted.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let bytes = std::fs::read(path).wrap_err_with(|| format!("{}: cannot be read", path.display()))?;
+    let unreadable = || format!("{}: cannot be read", path.display());
+    // Checked on the name first: a pipe would wait for its writer, a device has no end.
+    if !std::fs::metadata(path).wrap_err_with(unreadable)?.is_file() {
+        return Err(eyre!("{}: not a regular file", path.display()));
+    }
+    let bytes = std::fs::read(path).wrap_err_with(unreadable)?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| eyre!("{}: not a readable safetensors file ({e})", path.display()))?;
     file.iter()

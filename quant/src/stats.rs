@@ -33,7 +33,7 @@ pub use density::{Density, Peaks};
 pub use diagnosis::{Diagnosis, Evidence, OutlierChannel, diagnose};
 pub use error::StatsError;
 pub use extremes::{CHANNEL_TAIL, TAIL};
-pub use file::StatsFile;
+pub use file::{StatsFile, join_fingerprints};
 pub use histogram::Histogram;
 pub use percentile::Ranks;
 pub use sketch::{ChannelStats, Sketch};

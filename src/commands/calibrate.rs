@@ -32,11 +32,11 @@ pub fn run(args: &Calibrate) -> Result<Outcome> {
         }))?;
     } else {
         let added = stats.samples.len() - before;
-        println!(
+        say!(
             "{}: {sites} sites over {} samples ({added} added)",
             args.output.display(),
             stats.samples.len()
-        );
+        )?;
     }
     Ok(Outcome::Done)
 }
@@ -49,6 +49,6 @@ pub fn merge(files: &[PathBuf], output: &Path) -> Result<Outcome> {
         all.merge(&StatsFile::read(path)?, false)?;
     }
     all.write(output)?;
-    println!("{}: {} sites over {} samples", output.display(), all.sites.len(), all.samples.len());
+    say!("{}: {} sites over {} samples", output.display(), all.sites.len(), all.samples.len())?;
     Ok(Outcome::Done)
 }

@@ -58,17 +58,19 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         }))?;
     } else {
         let label = model.label.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
-        println!("{}{label}, {} samples, plan {}", model.name, result.samples, fitted.plan.method);
-        println!(
+        say!("{}{label}, {} samples, plan {}", model.name, result.samples, fitted.plan.method)?;
+        say!(
             "{:.2} bits of weights, {:.2} of activations on average, {} bytes of weights\n",
-            budget.average_weight_bits, budget.average_activation_bits, budget.weight_bytes
-        );
+            budget.average_weight_bits,
+            budget.average_activation_bits,
+            budget.weight_bytes
+        )?;
         let scores = [
             ("full precision", &result.full_precision),
             ("quantized", &result.quantized),
             ("agreement", &result.agreement),
         ];
-        print_scores(&scores);
+        print_scores(&scores)?;
     }
     let reached = result.quantized.as_ref().or(result.agreement.as_ref()).map(|s| s.miou);
     if let (Some(least), Some(reached)) = (args.min_miou, reached)
@@ -95,8 +97,8 @@ fn object(scores: Option<&Scores>) -> Value {
     })
 }
 
-fn print_scores(rows: &[(&str, &Option<Scores>)]) {
-    let Some(first) = rows.iter().find_map(|(_, s)| s.as_ref()) else { return };
+fn print_scores(rows: &[(&str, &Option<Scores>)]) -> Result<()> {
+    let Some(first) = rows.iter().find_map(|(_, s)| s.as_ref()) else { return Ok(()) };
     let names: Vec<String> = first.named().into_iter().map(|(n, _)| n).collect();
     let mut columns = vec![("", Align::Left)];
     columns.extend(names.iter().map(|n| (n.as_str(), Align::Right)));
@@ -107,5 +109,6 @@ fn print_scores(rows: &[(&str, &Option<Scores>)]) {
             table.row(std::iter::once((*name).to_owned()).chain(values));
         }
     }
-    table.print();
+    table.print()?;
+    Ok(())
 }

@@ -31,7 +31,7 @@ pub fn run(args: &Export) -> Result<Outcome> {
         _ => None,
     };
     for file in session.export(&fitted, evaluation.as_ref(), &args.output, parts)?.files {
-        println!("{}", file.display());
+        say!("{}", file.display())?;
     }
     Ok(Outcome::Done)
 }

@@ -47,14 +47,14 @@ pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let label = model.label.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
-    println!("{}{label}: {}", model.name, model.architecture);
-    println!(
+    say!("{}{label}: {}", model.name, model.architecture)?;
+    say!(
         "{} parameters, {:.1} million multiply-accumulates a sample, {} layers, {} sites\n",
         graph.parameters(),
         graph.macs() as f64 / 1e6,
         graph.layers().len(),
         graph.sites().len()
-    );
+    )?;
     let mut table = Table::new(&[
         ("site", Align::Left),
         ("op", Align::Left),
@@ -75,6 +75,6 @@ pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
             ]);
         }
     }
-    table.print();
+    table.print()?;
     Ok(Outcome::Done)
 }

@@ -21,14 +21,14 @@ pub fn run(command: &Plan) -> Result<Outcome> {
             let fitted = open::fit(&session, &open::method_plan(&session, method)?)?;
             fitted.plan.write(output)?;
             let budget = session.budget(&fitted.plan);
-            println!(
+            say!(
                 "{}: {} sites, {:.2} bits of weights and {:.2} of activations on average, {} bytes",
                 output.display(),
                 fitted.plan.sites().count(),
                 budget.average_weight_bits,
                 budget.average_activation_bits,
                 budget.weight_bytes
-            );
+            )?;
         }
         Plan::Show { plan, json } => show(plan, *json)?,
         Plan::Diff { a, b, json } => diff(a, b, *json)?,
@@ -37,20 +37,20 @@ pub fn run(command: &Plan) -> Result<Outcome> {
             let read = open::plan(&session, plan)?;
             let ids = session.site_ids();
             let missing = read.missing_sites(&ids);
-            println!(
+            say!(
                 "{}: fits {}; {} sites named, {} not named stay in full precision",
                 plan.display(),
                 session.model().name,
                 read.sites().count(),
                 missing.len()
-            );
+            )?;
         }
         Plan::Set { plan, model, site, bits, quantizer, calibration, output } => {
             let change = Change { bits: bits.as_deref(), quantizer: quantizer.as_deref() };
             let output = output.as_deref().unwrap_or(plan);
             set(plan, model, site, &change, calibration.as_deref(), output)?;
         }
-        Plan::Schema => println!("{}", plan::SCHEMA),
+        Plan::Schema => say!("{}", plan::SCHEMA)?,
     }
     Ok(Outcome::Done)
 }
@@ -68,11 +68,11 @@ fn show(path: &Path, as_json: bool) -> Result<()> {
     if as_json {
         return print_json(&serde_json::from_str(&plan.to_json()?)?);
     }
-    println!("{} for {} ({})", plan.method, plan.model.name, plan.created_by);
+    say!("{} for {} ({})", plan.method, plan.model.name, plan.created_by)?;
     for (name, value) in &plan.metrics {
-        println!("  {name} = {value}");
+        say!("  {name} = {value}")?;
     }
-    println!();
+    say!("")?;
     let mut table = Table::new(&[
         ("site", Align::Left),
         ("bits", Align::Right),
@@ -98,7 +98,7 @@ fn show(path: &Path, as_json: bool) -> Result<()> {
             params.map_or_else(String::new, |p| few(&p.zero_point)),
         ]);
     }
-    table.print();
+    table.print()?;
     Ok(())
 }
 
@@ -113,7 +113,7 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
         return print_json(&json!({ "sites": rows }));
     }
     if differences.is_empty() {
-        println!("no site differs");
+        say!("no site differs")?;
         return Ok(());
     }
     let mut table = Table::new(&[("site", Align::Left), ("before", Align::Left), ("after", Align::Left)]);
@@ -122,7 +122,7 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
         let after = if before == after { format!("{after} (other parameters)") } else { after };
         table.row([d.site.to_string(), before, after]);
     }
-    table.print();
+    table.print()?;
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn set(
     plan.metrics.clear();
     let fitted = open::fit(&session, &plan)?;
     fitted.plan.write(output)?;
-    println!("{}: {count} sites changed", output.display());
+    say!("{}: {count} sites changed", output.display())?;
     Ok(())
 }
 

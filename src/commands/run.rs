@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bitloupe_quant::exec::{Cancel, Quantization, Tap, Value};
 use bitloupe_quant::graph::{Graph, NodeId};
-use color_eyre::eyre::{Result, eyre};
+use color_eyre::eyre::{Result, WrapErr, eyre};
 
 use super::{Outcome, regex};
 use crate::cli::Run;
@@ -60,7 +60,7 @@ pub fn run(args: &Run) -> Result<Outcome> {
         Some(path) => session.quantization(&open::fit(&session, &open::plan(&session, path)?)?)?,
         None => Quantization::none(graph),
     };
-    let batch = batch(graph, &given)?;
+    let batch = batch(graph, &given).wrap_err_with(|| args.inputs.display().to_string())?;
     let mut taps = Taps::new(graph, pattern.as_ref());
     let mut outputs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for sample in 0..batch {
@@ -73,7 +73,7 @@ pub fn run(args: &Run) -> Result<Outcome> {
     outputs.extend(taps.values);
     let joined = outputs.into_iter().map(|(name, parts)| (name, join(&parts))).collect();
     tensors::write(&args.output, &joined)?;
-    println!("{}: {} tensors of {batch} samples", args.output.display(), joined.len());
+    say!("{}: {} tensors of {batch} samples", args.output.display(), joined.len())?;
     Ok(Outcome::Done)
 }
 

@@ -13,6 +13,9 @@ use crate::cli::{ModelArgs, Stats};
 use crate::table::{Align, Table};
 use crate::{open, tensors};
 
+/// Headers of safetensors files are no longer than this.
+const MAX_HEADER: u64 = 100_000_000;
+
 /// A site with its sketch.
 struct Row {
     site: String,
@@ -37,17 +40,28 @@ pub fn run(args: &Stats) -> Result<Outcome> {
     if args.json {
         print_json(&json!({ "sites": rows.iter().map(json_row).collect::<Vec<_>>() }))?;
     } else {
-        print_table(&rows, args.histogram);
+        print_table(&rows, args.histogram)?;
     }
     Ok(Outcome::Done)
 }
 
 /// Statistics files say so in their header; anything else is taken for a model.
 fn is_stats(path: &Path) -> bool {
-    // The header's length in 8 bytes, then JSON; the format stands within its first part.
-    let mut head = [0_u8; 256];
-    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut head));
-    read.is_ok_and(|n| String::from_utf8_lossy(&head[..n]).contains("bitloupe-stats/"))
+    // The header's length in 8 bytes, then JSON in any order.
+    let header = || -> std::io::Result<Vec<u8>> {
+        use std::io::Read;
+        if !std::fs::metadata(path)?.is_file() {
+            return Ok(Vec::new());
+        }
+        let mut file = std::fs::File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length).min(MAX_HEADER)).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let mark = b"\"bitloupe-stats/";
+    header().is_ok_and(|header| header.windows(mark.len()).any(|part| part == mark))
 }
 
 fn tensor(path: &Path, name: &str, axis: Option<isize>) -> Result<Row> {
@@ -102,7 +116,7 @@ fn json_row(row: &Row) -> Value {
     })
 }
 
-fn print_table(rows: &[Row], histogram: bool) {
+fn print_table(rows: &[Row], histogram: bool) -> Result<()> {
     let mut columns = vec![
         ("site", Align::Left),
         ("role", Align::Left),
@@ -134,5 +148,6 @@ fn print_table(rows: &[Row], histogram: bool) {
         }
         table.row(cells);
     }
-    table.print();
+    table.print()?;
+    Ok(())
 }

@@ -33,6 +33,7 @@ pub struct DirFiles {
     shown: PathBuf,
     root: PathBuf,
     max_bytes: u64,
+    follow: bool,
 }
 
 impl DirFiles {
@@ -43,7 +44,7 @@ impl DirFiles {
         if !root.is_dir() {
             return Err(failed(io::Error::from(io::ErrorKind::NotADirectory)));
         }
-        Ok(Self { shown: folder.to_owned(), root, max_bytes: MAX_FILE })
+        Ok(Self { shown: folder.to_owned(), root, max_bytes: MAX_FILE, follow: false })
     }
 
     /// The same folder with another limit on the size of a file, in bytes.
@@ -53,11 +54,25 @@ impl DirFiles {
         self
     }
 
+    /// The same folder, where links may lead out of it, as in the caches of model hubs (`snapshots/X/config.json` →
+    /// `../../blobs/HASH`). Only for a folder that the user named and names that this program chose: never for
+    /// names that a manifest gives.
+    #[must_use]
+    pub fn following_links(mut self) -> Self {
+        self.follow = true;
+        self
+    }
+
+    /// Whether a file found under the folder may be read.
+    fn allowed(&self, real: &Path) -> bool {
+        self.follow || real.starts_with(&self.root)
+    }
+
     fn locate(&self, name: &str) -> Result<PathBuf, DataError> {
         let relative = inside(name)?;
         let path = self.root.join(relative);
         match path.canonicalize() {
-            Ok(real) if real.starts_with(&self.root) => Ok(real),
+            Ok(real) if self.allowed(&real) => Ok(real),
             Ok(_) => Err(DataError::Escapes { path: self.display(name) }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 Err(missing(self.display(name), name, &self.list().unwrap_or_default()))
@@ -146,7 +161,7 @@ impl Files for DirFiles {
         inside(name)
             .ok()
             .and_then(|relative| self.root.join(relative).canonicalize().ok())
-            .is_some_and(|real| real.starts_with(&self.root) && real.is_file())
+            .is_some_and(|real| self.allowed(&real) && real.is_file())
     }
 }
 
@@ -228,6 +243,11 @@ mod tests {
         {
             std::os::unix::fs::symlink(dir.path().join("secret"), root.join("link")).unwrap();
             assert!(matches!(files.read("link"), Err(DataError::Escapes { .. })));
+            assert!(!files.contains("link"));
+            let following = files.following_links();
+            assert!(following.contains("link"));
+            assert_eq!(&*following.read("link").unwrap(), b"s");
+            assert!(matches!(following.read("../secret"), Err(DataError::Escapes { .. })));
         }
     }
 

@@ -60,6 +60,9 @@ impl SampleSet {
         if path.is_dir() {
             return Self::from_files(Arc::new(DirFiles::open(path)?));
         }
+        if let Err(source) = path.metadata() {
+            return Err(DataError::Io { path: path.display().to_string(), source });
+        }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let files = Arc::new(DirFiles::open(folder)?);
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();

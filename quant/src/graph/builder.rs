@@ -12,6 +12,9 @@ use crate::models::{ModelError, Weights};
 
 /// More values than this in one tensor of one sample are taken for a broken config (8 GiB of f32).
 const MAX_NUMBERS: usize = 1 << 31;
+/// More values than this in all tensors that are computed while a graph is built, likewise (1 GiB of f32). They come
+/// from a few numbers of a config, not from a file of their size.
+const MAX_CONSTANTS: usize = 1 << 28;
 
 /// Collects nodes; [`Scope`]s of it add module paths.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Builder<'w> {
     weights: &'w Weights,
     params: HashMap<String, ParamId>,
     counters: HashMap<String, usize>,
+    /// Values of all constants so far.
+    constants: usize,
 }
 
 /// A builder within a module path.
@@ -32,7 +37,13 @@ pub struct Scope<'b, 'w> {
 impl<'w> Builder<'w> {
     /// A builder that takes weights from `weights`.
     pub fn new(weights: &'w Weights) -> Self {
-        Self { graph: Graph::default(), weights, params: HashMap::new(), counters: HashMap::new() }
+        Self {
+            graph: Graph::default(),
+            weights,
+            params: HashMap::new(),
+            counters: HashMap::new(),
+            constants: 0,
+        }
     }
 
     /// The outermost scope.
@@ -147,6 +158,19 @@ impl<'w> Scope<'_, 'w> {
         let id = self.builder.push(name.to_owned(), Op::Input, vec![], shape.to_vec())?;
         self.builder.graph.inputs.push(id);
         Ok(id)
+    }
+
+    /// Takes room for a constant that is computed next, before anything of its size is allocated.
+    pub fn reserve(&mut self, name: &str, shape: &[usize]) -> Result<(), ModelError> {
+        let own = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
+        let numbers = own.and_then(|own| own.checked_add(self.builder.constants));
+        match numbers.filter(|&n| n <= MAX_CONSTANTS) {
+            Some(numbers) => {
+                self.builder.constants = numbers;
+                Ok(())
+            }
+            None => self.fail(name, format!("its table would have shape {shape:?}")),
+        }
     }
 
     /// A tensor known now.

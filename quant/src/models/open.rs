@@ -47,7 +47,7 @@ pub struct Model {
     pub text: TextEncoder,
     /// SHA-256 of architecture, sizes and weights, in hexadecimal.
     pub fingerprint: String,
-    /// The files beside the weights.
+    /// The model's folder, for samples in it; links do not lead out of it.
     pub files: Arc<dyn Files>,
 }
 
@@ -62,28 +62,32 @@ impl std::fmt::Debug for Model {
 
 /// Opens a model. `weights` is a file that takes the place of the model's own weights.
 pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, ModelError> {
-    let (name, label, files, mut found): (String, Option<String>, Arc<dyn Files>, Weights) = match source {
-        ModelFiles::Path(path) => {
-            let (folder, file) = split(path);
-            let files = Arc::new(DirFiles::open(&folder)?);
-            let weights = match weights {
-                Some(weights) => weights,
-                None => Weights::open(&file)?,
-            };
-            let name = folder.canonicalize().unwrap_or(folder);
-            let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-            (name, None, files, weights)
-        }
-        ModelFiles::Embedded { name, label, files, .. } => {
-            let bytes = files.iter().find(|(n, _)| *n == WEIGHTS).map_or(&[][..], |(_, b)| b);
-            let weights = match weights {
-                Some(weights) => weights,
-                None => Weights::embedded(&format!("{name}/{WEIGHTS}"), bytes)?,
-            };
-            let files = Arc::new(crate::data::EmbeddedFiles(files));
-            ((*name).to_owned(), label.map(ToOwned::to_owned), files, weights)
-        }
-    };
+    // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
+    type Folder = Arc<dyn Files>;
+    let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
+        match source {
+            ModelFiles::Path(path) => {
+                let (folder, file) = split(path);
+                let confined = DirFiles::open(&folder)?;
+                let files = Arc::new(confined.clone().following_links());
+                let weights = match weights {
+                    Some(weights) => weights,
+                    None => Weights::open(&file)?,
+                };
+                let name = folder.canonicalize().unwrap_or(folder);
+                let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+                (name, None, files, Arc::new(confined), weights)
+            }
+            ModelFiles::Embedded { name, label, files, .. } => {
+                let bytes = files.iter().find(|(n, _)| *n == WEIGHTS).map_or(&[][..], |(_, b)| b);
+                let weights = match weights {
+                    Some(weights) => weights,
+                    None => Weights::embedded(&format!("{name}/{WEIGHTS}"), bytes)?,
+                };
+                let files: Folder = Arc::new(crate::data::EmbeddedFiles(files));
+                ((*name).to_owned(), label.map(ToOwned::to_owned), Arc::clone(&files), files, weights)
+            }
+        };
     if let ModelFiles::Embedded { replace, .. } = source {
         for (tensor, data) in replace {
             found.replace(tensor, data.clone());
@@ -110,7 +114,7 @@ pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, Mode
         preprocessor,
         text,
         fingerprint,
-        files,
+        files: confined,
     })
 }
 

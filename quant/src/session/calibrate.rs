@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::{Session, SessionError, lock};
 use crate::exec::{Cancel, Quantization, Tap, Value};
 use crate::graph::{Graph, NodeId};
-use crate::stats::{Sketch, StatsError, StatsFile};
+use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
 use crate::terms::{Layout, Slot};
 
 /// Sketches of all activation sites, by [`Graph::sites`] index (weights have theirs in the session).
@@ -144,12 +144,9 @@ impl Session {
         let mut samples = counted;
         samples.extend(todo.iter().map(|&i| ids[i].clone()));
         samples.sort();
-        Ok(SiteStats {
-            sketches: by_site,
-            samples,
-            fingerprint: set.fingerprint()?.to_owned(),
-            complete: true,
-        })
+        let before = known.as_ref().map_or("", |k| k.fingerprint.as_str());
+        let fingerprint = join_fingerprints(before, set.fingerprint()?);
+        Ok(SiteStats { sketches: by_site, samples, fingerprint, complete: true })
     }
 
     /// Writes the statistics of all sites, weights included.

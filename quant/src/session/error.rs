@@ -51,10 +51,18 @@ pub enum SessionError {
         site: String,
     },
     /// A sample without a sentence, which the architecture needs.
-    #[error("{sample}: it has no sentence; add `text` to its line of the manifest")]
+    #[error("{place}: it has no sentence; add `text` to its line of the manifest")]
     NoText {
-        /// The sample.
-        sample: String,
+        /// Manifest and line, or the picture.
+        place: String,
+    },
+    /// A sentence that cannot be used.
+    #[error("{place}: {source}")]
+    Text {
+        /// Manifest and line.
+        place: String,
+        /// Why.
+        source: DataError,
     },
     /// A sample that is not there.
     #[error("there is no sample {index}; there are {count}")]

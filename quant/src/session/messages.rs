@@ -63,7 +63,7 @@ pub enum Request {
         /// The file.
         path: PathBuf,
     },
-    /// Keep `plan` in the journal so that it survives a crash. No answer.
+    /// Keep `plan` in the journal so that it survives a crash; one that names no site clears the journal. No answer.
     Journal {
         /// The whole plan.
         plan: Arc<Plan>,

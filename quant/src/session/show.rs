@@ -35,8 +35,13 @@ impl Session {
     ) -> Result<SampleInputs, SessionError> {
         let sample = set.load(index)?;
         let own = sample.text.as_deref();
-        let Some(sentence) = text.or(own) else { return Err(SessionError::NoText { sample: sample.id }) };
-        let encoded = self.model.text.encode(sentence)?;
+        let place =
+            || set.entries().get(index).map_or_else(|| sample.id.clone(), |entry| entry.place.clone());
+        let Some(sentence) = text.or(own) else { return Err(SessionError::NoText { place: place() }) };
+        let encoded = self.model.text.encode(sentence).map_err(|source| match text {
+            Some(_) => source.into(),
+            None => SessionError::Text { place: place(), source },
+        })?;
         let pixels = self.model.preprocessor.apply(&sample.image)?;
         let graph = &*self.model.graph;
         let numbers = |ids: &[i64]| ids.iter().map(|&id| id as f32).collect::<Vec<_>>();

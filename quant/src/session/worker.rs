@@ -153,9 +153,9 @@ fn spawn(
 
 /// Keeps a plan in the journal, or clears the journal when the plan says nothing.
 fn keep(shared: &Shared, plan: &Plan) {
-    if let Some(journal) = shared.journal.get()
-        && let Err(error) = journal.save(plan)
-    {
+    let Some(journal) = shared.journal.get() else { return };
+    let nothing = plan.sites().next().is_none();
+    if let Err(error) = if nothing { journal.clear() } else { journal.save(plan) } {
         shared.send(Event::Warning { message: format!("the plan is not kept for recovery: {error}") });
     }
 }

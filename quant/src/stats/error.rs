@@ -24,10 +24,10 @@ pub enum StatsError {
         /// Channels of what was to be added.
         found: usize,
     },
-    /// Two files describe different models or calibration sets.
+    /// Two files describe different models.
     #[error("statistics of another {what}: `{found}` instead of `{expected}`")]
     Fingerprint {
-        /// `model` or `calibration set`.
+        /// `model`.
         what: &'static str,
         /// Fingerprint of the first file.
         expected: String,

@@ -10,6 +10,7 @@ mod encode;
 
 use super::error::StatsError;
 use super::sketch::Sketch;
+use crate::export::write_atomic;
 use crate::terms::{Role, SiteId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ const FORMAT: &str = "bitloupe-stats/1";
 pub struct StatsFile {
     /// Identifies the weights the sketches were made with.
     pub model_fingerprint: String,
-    /// Identifies the calibration set.
+    /// Identifies the calibration set; of several that were merged, see [`join_fingerprints`].
     pub calibration_fingerprint: String,
     /// Ids of the samples already counted.
     pub samples: Vec<String>,
@@ -60,20 +61,20 @@ struct SiteHeader {
 impl StatsFile {
     /// Reads a file; everything in it is checked.
     pub fn read(path: &Path) -> Result<Self, StatsError> {
-        let bytes = std::fs::read(path).map_err(|source| StatsError::Io { path: path.to_owned(), source })?;
+        let io = |source| StatsError::Io { path: path.to_owned(), source };
+        // Checked on the name first: a pipe would wait for its writer, a device has no end.
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
+            return Err(io(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        let bytes = std::fs::read(path).map_err(io)?;
         decode::decode(&bytes, &path.display().to_string())
     }
 
     /// Writes a file: to a temporary one beside it, which then takes its name.
     pub fn write(&self, path: &Path) -> Result<(), StatsError> {
-        let io = |source| StatsError::Io { path: path.to_owned(), source };
         let bytes = encode::encode(self, &path.display().to_string())?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        file.write_all(&bytes).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        Ok(())
+        write_atomic(path, |file| file.write_all(&bytes))
+            .map_err(|source| StatsError::Io { path: path.to_owned(), source })
     }
 
     /// Whether a sample is counted already.
@@ -81,16 +82,16 @@ impl StatsFile {
         self.samples.iter().any(|sample| sample == id)
     }
 
-    /// Adds the statistics of other samples of the same model and calibration set. Samples that both files have
-    /// are an error, or counted twice if `allow_shared`. On an error nothing has changed.
+    /// Adds the statistics of other samples of the same model; they may be of another calibration set. Samples that
+    /// both files have are an error, or counted twice if `allow_shared`. The result does not depend on the order of
+    /// merging. On an error nothing has changed.
     pub fn merge(&mut self, other: &Self, allow_shared: bool) -> Result<(), StatsError> {
-        for (what, ours, theirs) in [
-            ("model", &self.model_fingerprint, &other.model_fingerprint),
-            ("calibration set", &self.calibration_fingerprint, &other.calibration_fingerprint),
-        ] {
-            if ours != theirs {
-                return Err(StatsError::Fingerprint { what, expected: ours.clone(), found: theirs.clone() });
-            }
+        if self.model_fingerprint != other.model_fingerprint {
+            return Err(StatsError::Fingerprint {
+                what: "model",
+                expected: self.model_fingerprint.clone(),
+                found: other.model_fingerprint.clone(),
+            });
         }
         let ours: BTreeSet<&str> = self.samples.iter().map(String::as_str).collect();
         let mut shared = other.samples.iter().filter(|sample| ours.contains(sample.as_str())).peekable();
@@ -110,8 +111,17 @@ impl StatsFile {
             ours.merge(theirs)?;
         }
         self.samples.extend(other.samples.iter().cloned());
+        self.samples.sort();
+        self.calibration_fingerprint =
+            join_fingerprints(&self.calibration_fingerprint, &other.calibration_fingerprint);
         Ok(())
     }
+}
+
+/// The fingerprint of several calibration sets: theirs, each once, sorted, joined by `+`.
+pub fn join_fingerprints(a: &str, b: &str) -> String {
+    let parts: BTreeSet<&str> = a.split('+').chain(b.split('+')).filter(|part| !part.is_empty()).collect();
+    parts.into_iter().collect::<Vec<_>>().join("+")
 }
 
 #[cfg(test)]

@@ -95,7 +95,9 @@ impl App {
     pub(super) fn edited(&mut self) -> Vec<Effect> {
         self.plan.generation = self.generation + 1;
         self.gather_facts();
-        let mut effects = vec![Effect::Send(Request::Journal { plan: self.plan.current() })];
+        // With nothing unsaved there is nothing to recover: a plan that says nothing clears the journal.
+        let kept = if self.plan.is_dirty() { self.plan.current() } else { self.float_plan() };
+        let mut effects = vec![Effect::Send(Request::Journal { plan: kept })];
         effects.extend(self.ask_sample());
         effects.extend(self.ask_site());
         effects

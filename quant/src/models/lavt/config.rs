@@ -149,7 +149,23 @@ impl LavtConfig {
         }
         within("image_size[0]", self.image_size[0], 4, 4096)?;
         within("image_size[1]", self.image_size[1], 4, 4096)?;
-        within("max_tokens", self.max_tokens, 2, self.bert.max_position_embeddings)?;
+        let b = &self.bert;
+        for (name, value) in [
+            ("lang_channels", self.lang_channels),
+            ("decoder.c4_dims", self.decoder.c4_dims),
+            ("bert.hidden_size", b.hidden_size),
+            ("bert.intermediate_size", b.intermediate_size),
+            ("bert.max_position_embeddings", b.max_position_embeddings),
+            ("bert.type_vocab_size", b.type_vocab_size),
+        ] {
+            within(name, value, 1, 1 << 16)?;
+        }
+        within("bert.vocab_size", b.vocab_size, 1, 1 << 24)?;
+        within("decoder.num_classes", self.decoder.num_classes, 2, 2)?;
+        if !(s.mlp_ratio > 0.0 && s.mlp_ratio <= 64.0) {
+            return Err(format!("`swin.mlp_ratio` is {}; expected more than 0, at most 64", s.mlp_ratio));
+        }
+        within("max_tokens", self.max_tokens, 2, b.max_position_embeddings)?;
         within("swin.patch_size", s.patch_size, 1, 64)?;
         within("swin.in_chans", s.in_chans, 1, 64)?;
         within("swin.window_size", s.window_size, 1, 64)?;

@@ -79,6 +79,7 @@ fn add_positions(
     let c = g.shape(x)[2];
     let shape = g.param_shape(name).filter(|s| s.len() == 4).unwrap_or(vec![1, c, h, w]);
     let table = g.read(name, &[1, c, shape[2], shape[3]])?;
+    g.reserve(name, &[c, h, w])?;
     let mut fitted = vec![0.0; c * h * w];
     if (shape[2], shape[3]) == (h, w) {
         fitted.copy_from_slice(&table);
@@ -136,7 +137,12 @@ fn block(
     let y = g.reshape(y, &[1, rows, wh, columns, ww, c])?;
     let y = g.permute(y, &[0, 1, 3, 2, 4, 5])?;
     let y = g.reshape(y, &[rows * columns, area, c])?;
-    let mask = (shift > 0).then(|| shift_mask((ph, pw), window.size, shift));
+    let mask = if shift > 0 {
+        g.reserve("attn.shift_mask", &[rows * columns, area, area])?;
+        Some(shift_mask((ph, pw), window.size, shift))
+    } else {
+        None
+    };
     let y = attention(&mut g.at("attn"), y, window, heads, mask)?;
     let y = g.reshape(y, &[1, rows, columns, wh, ww, c])?;
     let y = g.permute(y, &[0, 1, 3, 2, 4, 5])?;
@@ -176,6 +182,7 @@ fn attention(
     let scores = g.matmul("qk", (query, key), true, 1.0 / (head as f32).sqrt())?;
     let side = 2 * window.table - 1;
     let table = g.read("relative_position_bias_table", &[side * side, heads])?;
+    g.reserve("relative_position_bias", &[heads, area, area])?;
     let bias = relative_bias(&table, window, heads);
     let bias = g.constant("relative_position_bias", &[1, heads, area, area], bias)?;
     let mut scores = g.add(scores, bias)?;

@@ -36,7 +36,21 @@ pub(super) fn encode(file: &StatsFile, context: &str) -> Result<Vec<u8>, StatsEr
         })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| failed(error.to_string()))?;
-    safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
+    sort_metadata(&bytes).ok_or_else(|| failed("the header could not be put in order".to_owned()))
+}
+
+/// The same file with the entries of `__metadata__` in order: the library writes them in that of a random hash, and
+/// the same statistics are the same bytes, with the format in front.
+fn sort_metadata(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let mut header: serde_json::Value = serde_json::from_slice(header).ok()?;
+    header.get_mut("__metadata__")?.as_object_mut()?.sort_keys();
+    let mut header = serde_json::to_vec(&header).ok()?;
+    // The data stay aligned.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())
 }
 
 fn header(site: &SiteId, role: Role, sketch: &Sketch) -> SiteHeader {

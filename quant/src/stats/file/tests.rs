@@ -45,8 +45,24 @@ fn what_is_written_is_read() {
 fn parts_merge_to_the_whole() {
     let mut file = example(&[2, 4]);
     file.merge(&example(&[1, 3]), false).unwrap();
-    file.samples.sort();
     assert_eq!(file, example(&[1, 2, 3, 4]));
+}
+
+#[test]
+fn parts_of_several_calibration_sets_merge_in_any_order() {
+    let part =
+        |set: &str, sample: u32| StatsFile { calibration_fingerprint: set.to_owned(), ..example(&[sample]) };
+    let parts = [part("b", 1), part("a", 2), part("b", 3)];
+    let merged = |order: [usize; 3]| {
+        let mut all = parts[order[0]].clone();
+        order[1..].iter().for_each(|&i| all.merge(&parts[i], false).unwrap());
+        all
+    };
+    let all = merged([0, 1, 2]);
+    assert_eq!(all.calibration_fingerprint, "a+b");
+    assert_eq!(all, merged([2, 1, 0]));
+    assert_eq!(all, merged([1, 2, 0]));
+    assert_eq!(all.sites, example(&[1, 2, 3]).sites);
 }
 
 #[test]

@@ -1,0 +1,483 @@
+//! Every subcommand, run as a program: what it prints for programs, what it writes, how it exits.
+
+mod support;
+
+use std::path::Path;
+
+use bitloupe_quant::stats::StatsFile;
+use serde_json::Value;
+use support::{bitloupe, fails, fixture, folder, gap, json, ok, sample_set, tensors, text, write_tensors};
+
+/// Ten times the gap between f32 and f64 that the fixture's README names.
+const TOLERANCE: f32 = 1e-3;
+
+#[track_caller]
+fn has_fields(value: &Value, fields: &[&str]) {
+    for field in fields {
+        assert!(value.get(field).is_some(), "no `{field}` in {value:.300}");
+    }
+}
+
+fn named<'v>(sites: &'v Value, name: &str) -> &'v Value {
+    sites.as_array().unwrap().iter().find(|s| s["site"] == name).unwrap_or_else(|| panic!("{name}"))
+}
+
+#[test]
+fn without_a_terminal_help_is_printed() {
+    let done = bitloupe::<&str>(&[]);
+    assert_eq!(done.code, 2);
+    assert!(done.out.contains("Usage: bitloupe") && done.out.contains("calibrate"), "{}", done.out);
+    assert!(done.err.contains("needs a terminal"), "{}", done.err);
+}
+
+#[test]
+fn what_is_said_wrongly_exits_with_2() {
+    for args in [
+        &["info", "--nothing"][..],
+        &["eval", "--min-miou", "much"],
+        &["fit"],
+        &["merge", "-o", "x"],
+        &["plan"],
+        &["plan", "new"],
+        &["export"],
+        &["completions", "csh"],
+        &["info", "a", "--sample", "lavt-mini"],
+        &["eval", "--plan", "p", "--method", "mse"],
+        &["eval", "--exported", "w"],
+    ] {
+        let done = bitloupe(args);
+        assert_eq!(done.code, 2, "{args:?}\n{}", done.err);
+        assert!(done.err.contains("Usage") || done.err.contains("--help"), "{args:?}\n{}", done.err);
+    }
+    assert_eq!(bitloupe(&["--version"]).code, 0);
+    assert_eq!(bitloupe(&["plan", "--help"]).code, 0);
+}
+
+#[test]
+fn completions_manual_and_schema_are_printed() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(ok(&["completions", shell]).contains("bitloupe"), "{shell}");
+    }
+    assert!(ok(&["man"]).starts_with(".ie"), "not a manual page");
+    let schema: Value = serde_json::from_str(&ok(&["plan", "schema"])).unwrap();
+    has_fields(&schema, &["$schema", "properties"]);
+}
+
+#[test]
+fn info_lists_layers_and_sites() {
+    let info = json(&["info", text(&fixture())]);
+    has_fields(&info, &["architecture", "parameters", "macs", "layers"]);
+    assert_eq!(info["architecture"], "lavt");
+    let parameters: usize =
+        tensors(&fixture().join("model.safetensors")).values().map(|(_, v)| v.len()).sum();
+    let known = info["parameters"].as_u64().unwrap() as usize;
+    assert!(known > 0 && known <= parameters, "{known} of {parameters}");
+    let layers = info["layers"].as_array().unwrap();
+    for layer in layers {
+        has_fields(layer, &["name", "op", "sites"]);
+        assert_eq!(layer["sites"].as_array().unwrap().len(), 2, "{layer}");
+        for site in layer["sites"].as_array().unwrap() {
+            has_fields(site, &["site", "role", "shape"]);
+        }
+    }
+    let sites: Vec<&Value> = layers.iter().flat_map(|l| l["sites"].as_array().unwrap()).collect();
+    let role = |name: &str| {
+        sites.iter().find(|s| s["site"] == name).unwrap_or_else(|| panic!("{name}"))["role"].clone()
+    };
+    assert_eq!(role("backbone.layers.0.blocks.0.attn.qkv:input"), "post-layernorm");
+    assert_eq!(role("backbone.layers.0.blocks.0.attn.pv:lhs"), "post-softmax");
+    assert_eq!(role("backbone.layers.0.blocks.0.mlp.fc2:input"), "post-gelu");
+    assert_eq!(role("backbone.layers.0.blocks.0.mlp.fc2:weight"), "weight");
+    assert!(ok(&["info", text(&fixture())]).contains("attn.qkv:input"));
+    // The bundled models open by name.
+    let planted = json(&["info", "--sample", "lavt-mini-planted"]);
+    assert_eq!(planted["label"], "outliers planted");
+    assert_ne!(planted["fingerprint"], json(&["info"])["fingerprint"]);
+}
+
+#[test]
+fn run_reproduces_the_original_and_does_not_depend_on_the_batch() {
+    let dir = folder();
+    let (inputs, out) = (fixture().join("inputs.safetensors"), dir.path().join("out.safetensors"));
+    let (model, pattern) = (
+        fixture(),
+        r"^backbone\.layers\.[01]\.(blocks\.0\.mlp\.fc2|fusion\.image_lang_att\.f_key\.0:input)$",
+    );
+    let run = |inputs: &Path, out: &Path| {
+        ok(&["run", text(&model), "--inputs", text(inputs), "-o", text(out), "--taps", pattern]);
+        tensors(out)
+    };
+    let both = run(&inputs, &out);
+    let recorded = tensors(&fixture().join("outputs.safetensors"));
+    for (ours, theirs) in [
+        ("logits", "out.logits"),
+        ("tap/backbone.layers.0.blocks.0.mlp.fc2", "act.backbone.layers.0.blocks.0.mlp.fc2.output"),
+        (
+            "tap/backbone.layers.0.fusion.image_lang_att.f_key.0:input",
+            "act.backbone.layers.0.fusion.image_lang_att.f_key.0.input",
+        ),
+    ] {
+        assert_eq!(both[ours].0, recorded[theirs].0, "{ours}");
+        let gap = gap(&both[ours], &recorded[theirs]);
+        assert!(gap <= TOLERANCE, "{ours}: {gap:e}");
+    }
+    assert_eq!(both.len(), 5, "{:?}", both.keys());
+    // Samples one by one give the same bits.
+    let given = tensors(&inputs);
+    let parts: Vec<_> = (0..2)
+        .map(|i| {
+            let half = given.iter().map(|(name, (shape, data))| {
+                let len = data.len() / 2;
+                let shape = [&[1], &shape[1..]].concat();
+                (name.clone(), (shape, data[i * len..][..len].to_vec()))
+            });
+            let path = dir.path().join(format!("in{i}.safetensors"));
+            write_tensors(&path, &half.collect());
+            run(&path, &dir.path().join(format!("out{i}.safetensors")))
+        })
+        .collect();
+    for (name, (_, data)) in &both {
+        let joined = [&parts[0][name].1[..], &parts[1][name].1].concat();
+        assert!(data.iter().zip(&joined).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
+        assert_eq!(data.len(), joined.len(), "{name}");
+    }
+}
+
+#[test]
+fn parts_of_a_calibration_merge_to_the_whole() {
+    let dir = folder();
+    let (a, b) = (sample_set(dir.path(), "a", &[0, 1, 2]), sample_set(dir.path(), "b", &[3, 4]));
+    let whole = sample_set(dir.path(), "whole", &[0, 1, 2, 3, 4]);
+    let path = |name: &str| dir.path().join(format!("{name}.stats"));
+    let model = fixture();
+    let calibrate = |set: &Path, name: &str, more: &[&str]| {
+        let out = path(name);
+        let args = ["calibrate", text(&model), "-c", text(set), "-o", text(&out)];
+        let printed = json(&[&args[..], more].concat());
+        has_fields(&printed, &["samples", "added", "sites"]);
+        printed["added"].as_u64().unwrap()
+    };
+    assert_eq!(calibrate(&whole, "whole", &["--threads", "1"]), 5);
+    assert_eq!(calibrate(&whole, "threads", &["--threads", "2"]), 5);
+    calibrate(&a, "a", &[]);
+    calibrate(&b, "b", &[]);
+    ok(&["merge", text(&path("a")), text(&path("b")), "-o", text(&path("ab"))]);
+    ok(&["merge", text(&path("b")), text(&path("a")), "-o", text(&path("ba"))]);
+    let read = |name: &str| StatsFile::read(&path(name)).unwrap();
+    let expected = read("whole");
+    assert_eq!(std::fs::read(path("whole")).unwrap(), std::fs::read(path("threads")).unwrap());
+    assert_eq!(std::fs::read(path("ab")).unwrap(), std::fs::read(path("ba")).unwrap());
+    // The same pictures, sentences and counts; only the fingerprint says that it came in two sets.
+    let merged = read("ab");
+    assert_eq!(merged.samples, expected.samples);
+    assert!(merged.sites == expected.sites, "sketches differ");
+    assert_eq!(merged.calibration_fingerprint.split('+').count(), 2);
+    // Interrupted after two samples and continued; a second time there is nothing to do.
+    assert_eq!(calibrate(&whole, "resumed", &["--limit", "2"]), 2);
+    assert_eq!(calibrate(&whole, "resumed", &["--resume"]), 3);
+    assert!(read("resumed").sites == expected.sites);
+    assert_eq!(calibrate(&whole, "resumed", &["--resume"]), 0);
+    // Nothing is counted twice, and other models do not mix.
+    fails(
+        &["merge", text(&path("a")), text(&path("whole")), "-o", text(&path("x"))],
+        &["00", "counted in both"],
+    );
+    assert!(!path("x").exists());
+
+    let stats = json(&["stats", text(&path("whole")), "--site", r"layers\.0\.blocks\.0\.(attn\.pv|mlp)"]);
+    for site in stats["sites"].as_array().unwrap() {
+        let fields = [
+            "site", "role", "class", "evidence", "min", "max", "mean", "std", "zeros", "nan", "inf", "count",
+        ];
+        has_fields(site, &fields);
+    }
+    let softmax = named(&stats["sites"], "backbone.layers.0.blocks.0.attn.pv:lhs");
+    assert!(softmax["min"].as_f64().unwrap() >= 0.0 && softmax["max"].as_f64().unwrap() <= 1.0, "{softmax}");
+    assert_eq!(softmax["nan"], 0);
+    assert_eq!(named(&stats["sites"], "backbone.layers.0.blocks.0.mlp.fc1:input")["count"], 5 * 120 * 6);
+    // The same from a model at once, on any number of threads.
+    let direct = |threads: &str| json(&["stats", text(&model), "-c", text(&whole), "--threads", threads]);
+    let (one, two) = (direct("1"), direct("2"));
+    assert_eq!(one, two);
+    assert_eq!(named(&one["sites"], "backbone.layers.0.blocks.0.attn.pv:lhs"), softmax);
+    named(&one["sites"], "backbone.layers.0.blocks.0.mlp.fc1:weight");
+    assert!(ok(&["stats", text(&path("whole")), "--histogram", "--site", "qkv"]).contains("post-layernorm"));
+    let inputs = fixture().join("inputs.safetensors");
+    let tensor = json(&["stats", text(&inputs), "--tensor", "pixel_values", "--axis", "1"]);
+    assert_eq!(tensor["sites"][0]["count"], 2 * 3 * 48 * 40);
+}
+
+#[test]
+fn plans_are_made_shown_compared_checked_and_changed() {
+    let dir = folder();
+    let set = sample_set(dir.path(), "calib", &[0, 1, 2]);
+    let path = |name: &str| dir.path().join(format!("{name}.json"));
+    let model = fixture();
+    let new = |name: &str, method: &str, more: &[&str]| {
+        let out = path(name);
+        let args = ["plan", "new", text(&model), "--method", method, "-w", "4", "-a", "6", "-c", text(&set)];
+        ok(&[&args[..], &["-o", text(&out)], more].concat());
+        std::fs::read_to_string(out).unwrap()
+    };
+    // A plan does not depend on the number of threads, to the byte.
+    for method in ["minmax", "percentile", "mse", "kl"] {
+        let (one, two) = (new("one", method, &["--threads", "1"]), new("two", method, &["--threads", "2"]));
+        assert_eq!(one, two, "{method}");
+    }
+    new("p", "percentile", &[]);
+    let shown = json(&["plan", "show", text(&path("p"))]);
+    has_fields(&shown, &["format", "model", "calibration", "layers", "metrics"]);
+    assert_eq!(shown["format"], "bitloupe-plan/1");
+    assert_eq!(shown["calibration"]["samples"], 3);
+    let site = &shown["layers"]["backbone.layers.0.blocks.0.attn.qkv"]["weight"];
+    has_fields(site, &["scheme", "bits", "params"]);
+    has_fields(&site["scheme"], &["family", "range", "symmetric", "granularity"]);
+    has_fields(&site["params"], &["scale", "zero_point"]);
+    assert_eq!(site["bits"], 4);
+    assert!(ok(&["plan", "show", text(&path("p"))]).contains("attn.qkv:weight"));
+    assert!(ok(&["plan", "check", text(&path("p")), text(&model)]).contains("fits"));
+
+    // One site changed differs in one site.
+    let set_site = |site: &str, more: &[&str], out: &str| {
+        let (plan, out) = (path("p"), path(out));
+        let args =
+            ["plan", "set", text(&plan), text(&model), "-c", text(&set), "--site", site, "-o", text(&out)];
+        bitloupe(&[&args[..], more].concat())
+    };
+    let done = set_site(r"^backbone\.layers\.0\.blocks\.0\.attn\.qkv:input$", &["-b", "3"], "q");
+    assert_eq!(done.code, 0, "{}", done.err);
+    let diff = json(&["plan", "diff", text(&path("p")), text(&path("q"))]);
+    let sites = diff["sites"].as_array().unwrap();
+    assert_eq!(sites.len(), 1, "{diff}");
+    assert_eq!(sites[0]["site"], "backbone.layers.0.blocks.0.attn.qkv:input");
+    assert!(sites[0]["before"].as_str().unwrap().starts_with('6'), "{diff}");
+    assert!(sites[0]["after"].as_str().unwrap().starts_with('3'), "{diff}");
+    assert_eq!(json(&["plan", "diff", text(&path("p")), text(&path("p"))])["sites"], Value::Array(vec![]));
+    // Every quantizer as it prints itself; float too.
+    for (quantizer, site) in [
+        ("uniform symmetric mse per channel", r"attn\.qkv:weight$"),
+        ("log-sqrt2 percentile", r"attn\.pv:lhs$"),
+        ("log2 minmax", r"attn\.pv:lhs$"),
+        ("uniform kl", r"mlp\.fc1:input$"),
+    ] {
+        let done = set_site(site, &["--quantizer", quantizer, "-b", "4"], "r");
+        assert_eq!(done.code, 0, "{quantizer}: {}", done.err);
+        assert!(
+            !json(&["plan", "diff", text(&path("p")), text(&path("r"))])["sites"]
+                .as_array()
+                .unwrap()
+                .is_empty()
+        );
+    }
+    assert_eq!(set_site("pv:lhs$", &["-b", "float"], "r").code, 0);
+    for (site, more, message) in [
+        ("nothing-like-this", &["-b", "4"][..], "no site matches"),
+        ("(", &["-b", "4"], "`(`"),
+        ("pv:lhs$", &["-b", "9"], "9"),
+        ("pv:lhs$", &["--quantizer", "log3"], "log3"),
+    ] {
+        let done = set_site(site, more, "x");
+        support::check_failure(site, &done, &[message]);
+    }
+}
+
+#[test]
+fn an_export_evaluates_to_the_figures_in_its_plan() {
+    let dir = folder();
+    let (calib, samples) =
+        (sample_set(dir.path(), "calib", &[0, 1, 2]), sample_set(dir.path(), "eval", &[5, 6, 7, 8]));
+    let model = fixture();
+    let (plan, out) = (dir.path().join("plan.json"), dir.path().join("out"));
+    let (model, calib, samples) = (text(&model), text(&calib), text(&samples));
+    for bits in ["4", "8"] {
+        ok(&[
+            "plan",
+            "new",
+            model,
+            "--method",
+            "mse",
+            "-w",
+            bits,
+            "-a",
+            bits,
+            "-c",
+            calib,
+            "-o",
+            text(&plan),
+        ]);
+        ok(&["export", model, "--plan", text(&plan), "-o", text(&out), "--samples", samples, "-c", calib]);
+        let (exported, weights) = (out.join("plan.json"), out.join("weights.safetensors"));
+        assert!(std::fs::read_to_string(out.join("report.md")).unwrap().contains("## Metrics on 4 samples"));
+        let metrics = json(&["plan", "show", text(&exported)])["metrics"].clone();
+        let eval = json(&["eval", model, "--plan", text(&exported), "--samples", samples]);
+        has_fields(
+            &eval,
+            &["samples", "full_precision", "quantized", "agreement", "average_bits", "weight_bytes"],
+        );
+        assert_eq!(eval["samples"], 4);
+        let groups = [("", "quantized"), ("full_precision_", "full_precision"), ("agreement_", "agreement")];
+        for (prefix, group) in groups {
+            let figures = eval[group].as_object().unwrap();
+            for name in ["miou", "oiou", "precision@0.5", "precision@0.9"] {
+                assert!(figures.contains_key(name), "{group}: no {name}");
+            }
+            for (name, value) in figures {
+                assert_eq!(&metrics[format!("{prefix}{name}")], value, "{group} {name}");
+            }
+        }
+        // A coarse plan changes something, or the comparison above says nothing.
+        assert!(bits == "8" || eval["agreement"]["miou"].as_f64().unwrap() < 1.0, "{eval}");
+        // The written codes instead of the model's weights: the same to the last digit.
+        let again = json(&[
+            "eval",
+            model,
+            "--plan",
+            text(&exported),
+            "--samples",
+            samples,
+            "--exported",
+            text(&weights),
+        ]);
+        assert_eq!(again["quantized"], eval["quantized"]);
+        for field in ["average_bits", "weight_bytes"] {
+            assert_eq!(again[field], eval[field], "{field}");
+        }
+    }
+    // In full precision everything agrees.
+    let float = json(&["eval", model, "--samples", samples]);
+    assert_eq!(float["quantized"], float["full_precision"]);
+    assert_eq!(float["agreement"]["miou"], 1.0);
+    assert_eq!(float["average_bits"]["weights"], 16.0);
+    // The gate.
+    let gate = |least: &str| bitloupe(&["eval", model, "--samples", samples, "--min-miou", least]);
+    assert_eq!(gate("0").code, 0);
+    let missed = gate("1.01");
+    assert_eq!(missed.code, 3);
+    assert!(missed.err.contains("is below 1.01") && missed.out.contains("full precision"), "{}", missed.err);
+    // Methods on the spot, as a plan that is made first.
+    let spot =
+        json(&["eval", model, "--samples", samples, "-c", calib, "--method", "mse", "-w", "8", "-a", "8"]);
+    let saved = json(&["eval", model, "--samples", samples, "--plan", text(&plan)]);
+    assert_eq!(spot["quantized"], saved["quantized"]);
+    // Each format writes its file alone.
+    for (format, file) in [("plan", "plan.json"), ("weights", "weights.safetensors"), ("report", "report.md")]
+    {
+        let to = dir.path().join(format);
+        ok(&[
+            "export",
+            model,
+            "--plan",
+            text(&plan),
+            "-f",
+            format,
+            "-o",
+            text(&to),
+            "--samples",
+            samples,
+            "-c",
+            calib,
+        ]);
+        let files: Vec<_> = std::fs::read_dir(&to).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(files, [file]);
+    }
+}
+
+#[test]
+fn fit_is_repq_vit_to_the_bit() {
+    let dir = folder();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/repq.safetensors");
+    let expected = tensors(&golden);
+    let out = dir.path().join("out.safetensors");
+    let channel = |axis| ["--granularity", "channel", "--axis", axis];
+    let cases = [
+        ("gelu", "in.gelu", "uniform", &[][..]),
+        ("k", "in.k", "uniform", &[]),
+        ("ln_tensor", "in.ln", "uniform", &[]),
+        ("ln_chan", "in.ln", "uniform", &channel("-1")),
+        ("w_linear", "in.w_linear", "uniform", &channel("0")),
+        ("w_conv", "in.w_conv", "uniform", &channel("0")),
+        ("softmax", "in.softmax", "log-sqrt2", &[]),
+    ];
+    for (name, input, quantizer, more) in cases {
+        for bits in ["4", "6", "8"] {
+            let args = ["fit", text(&golden), "--tensor", input, "--quantizer", quantizer, "--bits", bits];
+            let rest = ["--range", "percentile", "--exact", "-o", text(&out)];
+            let printed = json(&[&args[..], &rest, more].concat());
+            has_fields(&printed, &["quantizer", "bits", "parameters", "mse", "sqnr_db"]);
+            let made = tensors(&out);
+            for (ours, theirs) in [("quantized", "out"), ("scale", "delta"), ("zero_point", "zp")] {
+                let Some(theirs) = expected.get(&format!("b{bits}.{name}.{theirs}")) else { continue };
+                assert_eq!(made[ours].1, theirs.1, "b{bits}.{name}: {ours}");
+            }
+            // What is printed is what is written.
+            let scale: Vec<f32> = printed["parameters"]["scale"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_f64().unwrap() as f32)
+                .collect();
+            assert_eq!(scale, made["scale"].1);
+        }
+    }
+}
+
+#[test]
+fn fit_knows_every_quantizer_range_and_option() {
+    let dir = folder();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/repq.safetensors");
+    let out = dir.path().join("out.safetensors");
+    let fit = |input: &str, more: &[&str]| {
+        let args = ["fit", text(&golden), "--tensor", input, "-o", text(&out), "--bits", "4"];
+        let printed = json(&[&args[..], more].concat());
+        let made = tensors(&out);
+        // Values lie on the levels, at most 16 of them, and the error is that of the values.
+        let original = &tensors(&golden)[input];
+        let quantized = &made["quantized"];
+        assert_eq!(quantized.0, original.0, "{more:?}");
+        if made["scale"].1.len() == 1 {
+            let levels = &made["levels"].1;
+            // Grids of powers have an exact zero besides.
+            assert!(levels.len() <= if more[1] == "uniform" { 16 } else { 17 }, "{more:?}");
+            assert!(quantized.1.iter().all(|x| levels.contains(x)), "{more:?}: off the grid");
+        }
+        let squares: f64 = original.1.iter().zip(&quantized.1).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        let mse = squares / original.1.len() as f64;
+        assert!((printed["mse"].as_f64().unwrap() / mse - 1.0).abs() < 1e-6, "{more:?}");
+        (mse, made)
+    };
+    for quantizer in ["uniform", "log2", "log-sqrt2"] {
+        for range in ["minmax", "percentile", "mse", "kl"] {
+            if quantizer != "uniform" && !matches!(range, "minmax" | "percentile") {
+                continue;
+            }
+            fit("in.softmax", &["--quantizer", quantizer, "--range", range]);
+            fit("in.softmax", &["--quantizer", quantizer, "--range", range, "--exact"]);
+        }
+    }
+    let exact = |more: &[&str]| fit("in.ln", &[&["--quantizer", "uniform", "--exact"], more].concat()).0;
+    // The search for the least error finds no more than the whole range has; channels help where they differ.
+    assert!(exact(&["--range", "mse"]) <= exact(&["--range", "minmax"]));
+    assert!(exact(&["--granularity", "channel", "--axis", "-1"]) < exact(&[]));
+    assert!(exact(&["--symmetric"]) >= exact(&[]));
+    exact(&["--range", "percentile", "--level", "0.99"]);
+    exact(&["--range", "mse", "--p", "2.4"]);
+    // Parameters that are set are used.
+    let (_, made) = fit("in.ln", &["--quantizer", "uniform", "--set", "scale=0.5", "--set", "zero_point=8"]);
+    assert_eq!((&made["scale"].1[..], &made["zero_point"].1[..]), (&[0.5][..], &[8.0][..]));
+    assert_eq!(made["levels"].1, (0..16).map(|q| (q as f32 - 8.0) * 0.5).collect::<Vec<_>>());
+
+    let bad = |more: &[&str], part: &str| {
+        let args = ["fit", text(&golden), "-o", text(&out)];
+        fails(&[&args[..], more].concat(), &[part]);
+    };
+    let base = ["--tensor", "in.ln", "--bits", "4", "--quantizer", "uniform"];
+    bad(&["--tensor", "in.lm", "--bits", "4", "--quantizer", "uniform"], "nearest: in.ln");
+    bad(&["--tensor", "in.ln", "--bits", "4", "--quantizer", "uniformly"], "uniformly");
+    bad(&["--tensor", "in.ln", "--bits", "1", "--quantizer", "uniform"], "1");
+    bad(&[&base[..], &["--range", "widest"]].concat(), "widest");
+    bad(&[&base[..], &["--granularity", "channel", "--axis", "7"]].concat(), "7");
+    bad(&[&base[..], &["--set", "tau=2"]].concat(), "it has scale, zero_point");
+    bad(&[&base[..], &["--set", "scale=wide"]].concat(), "`wide` is no number");
+    bad(&[&base[..], &["--set", "scale=0.1,0.2"]].concat(), "2");
+    bad(&[&base[..], &["--set", "scale=nan"]].concat(), "finite and positive");
+}

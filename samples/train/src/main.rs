@@ -7,6 +7,7 @@ mod background;
 mod batch;
 mod bundle;
 mod catalogue;
+mod centre;
 mod checkpoint;
 mod evaluate;
 mod loss;

@@ -80,9 +80,11 @@ fn results_do_not_depend_on_what_is_seen_kept_or_run_as_one() {
             let bits: Vec<u32> = run.outputs.iter().flat_map(Value::as_slice).map(|x| x.to_bits()).collect();
             (bits, run.nodes_run)
         };
-        let (expected, nodes) = run(None, &mut Everything(Some(HashMap::new())));
-        assert_eq!(run(None, &mut Everything(None)), (expected.clone(), nodes));
-        assert_eq!(run(None, &mut NoTap), (expected.clone(), nodes));
+        let (expected, _) = run(None, &mut Everything(Some(HashMap::new())));
+        assert_eq!(run(None, &mut Everything(None)).0, expected);
+        // A tap that wants everything also runs nodes that no output needs.
+        let (bits, nodes) = run(None, &mut NoTap);
+        assert_eq!(bits, expected);
         assert_eq!(run(None, &mut NoTap), (expected.clone(), nodes), "with buffers of the run before");
         let cache = ActivationCache::new(1 << 30);
         assert_eq!(run(Some(&cache), &mut NoTap), (expected.clone(), nodes));

@@ -84,8 +84,7 @@ pub fn forward() -> Lines {
 
 /// The calibration pass against loading and running the same samples.
 fn calibration() -> Lines {
-    let mut session = open(1)?;
-    session.limit_calibration(32);
+    let session = open(1)?;
     let set = session.calibration().ok_or("no calibration set")?.clone();
     let none = Quantization::none(&session.model().graph);
     let (mut ratios, mut load_shares, mut loaded) = (Vec::new(), Vec::new(), Vec::new());

@@ -52,7 +52,7 @@ fn launch() -> Result<(f64, f64), Box<dyn Error>> {
     let mut bytes = [0_u8; 65536];
     let mut first = None;
     let mut ready = None;
-    while ready.is_none() && begin.elapsed().as_secs() < 20 {
+    while ready.is_none() && begin.elapsed().as_secs() < 5 {
         let n = reader.read(&mut bytes)?;
         if n == 0 {
             break;
@@ -63,7 +63,7 @@ fn launch() -> Result<(f64, f64), Box<dyn Error>> {
         if text.contains("bitloupe") {
             first.get_or_insert(now);
         }
-        if text.contains("patch_embed") || text.contains("layers.0") {
+        if text.contains("text_encoder") {
             ready = Some(now);
         }
     }

@@ -10,7 +10,7 @@
 
 pub mod activation;
 pub mod conv;
-mod dispatch;
+pub(crate) mod dispatch;
 pub mod elementwise;
 pub mod fake_quant;
 pub mod gemm;

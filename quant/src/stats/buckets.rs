@@ -3,6 +3,8 @@
 //! The key of a value is its sign, its exponent and the top 8 bits of its mantissa (17 bits). A bucket is
 //! therefore at most 1/256 of its value wide, needs no range in advance and means the same in every sketch.
 
+use crate::exec::kernels::dispatch::multiversion;
+
 /// Bits of a value below its key.
 const SHIFT: u32 = 15;
 /// Buckets of one sign and exponent.
@@ -182,13 +184,20 @@ impl Counter {
                 && !only_zeros
                 && let Some(page) = pages.page_mut(at)
             {
-                for ((count, &a), &b) in page.iter_mut().zip(&*even).zip(&*odd) {
-                    *count += u64::from(a) + u64::from(b);
-                }
+                pour(page, even, odd);
                 page[0] -= zeros;
             }
             even.fill(0);
             odd.fill(0);
+        }
+    }
+}
+
+multiversion! {
+    /// Adds both tables' counts of a page.
+    fn pour(page: &mut [u64; PAGE], even: &[u32], odd: &[u32]) {
+        for ((count, &a), &b) in page.iter_mut().zip(even).zip(odd) {
+            *count += u64::from(a) + u64::from(b);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::error::StatsError;
 use super::exact::Exact;
 use super::extremes::{Tail, Top};
+use crate::exec::kernels::dispatch::multiversion;
 use crate::terms::Layout;
 
 /// Rows or values that are reduced together before anything is compared with the extremes kept.
@@ -133,30 +134,7 @@ impl Partial {
             min.copy_from_slice(&block[..n]);
             max.copy_from_slice(&block[..n]);
             let (sum, squares) = (&mut self.sum[..n], &mut self.squares[..n]);
-            let mut fours = block.chunks_exact(4 * n);
-            for four in &mut fours {
-                let (a, rest) = four.split_at(n);
-                let (b, rest) = rest.split_at(n);
-                let (c, d) = rest.split_at(n);
-                for i in 0..n {
-                    let low = lesser(lesser(a[i], b[i]), lesser(c[i], d[i]));
-                    let high = greater(greater(a[i], b[i]), greater(c[i], d[i]));
-                    min[i] = lesser(low, min[i]);
-                    max[i] = greater(high, max[i]);
-                    let (a, b, c, d) = (f64::from(a[i]), f64::from(b[i]), f64::from(c[i]), f64::from(d[i]));
-                    sum[i] += (a + b) + (c + d);
-                    squares[i] += (a * a + b * b) + (c * c + d * d);
-                }
-            }
-            for row in fours.remainder().chunks_exact(n) {
-                for i in 0..n {
-                    min[i] = lesser(row[i], min[i]);
-                    max[i] = greater(row[i], max[i]);
-                    let value = f64::from(row[i]);
-                    sum[i] += value;
-                    squares[i] += value * value;
-                }
-            }
+            reduce_rows(block, min, max, sum, squares);
             self.keep_extremes_of_rows(block, channels, tails);
         }
     }
@@ -168,13 +146,16 @@ impl Partial {
         for start in (0..n).step_by(GROUP) {
             let range = start..(start + GROUP).min(n);
             let (tail_top, tail_bottom) = (tails[0].bar(), tails[1].bar());
-            // Without branches, so that the usual answer, none, comes from a few vector comparisons.
-            let mut any = 0_u32;
-            for i in range.clone() {
-                any |= u32::from(self.max[i] > self.top_bar[i]) | u32::from(self.max[i] > tail_top);
-                any |= u32::from(-self.min[i] > self.bottom_bar[i]) | u32::from(-self.min[i] > tail_bottom);
-            }
-            if any == 0 {
+            let all = range.clone();
+            let (max, min) = (&self.max[all.clone()], &self.min[all.clone()]);
+            if !reaches_beyond(
+                max,
+                &self.top_bar[all.clone()],
+                tail_top,
+                min,
+                &self.bottom_bar[all],
+                tail_bottom,
+            ) {
                 continue;
             }
             for i in range {
@@ -263,31 +244,77 @@ struct Reduced {
     squares: f64,
 }
 
-#[inline]
-fn reduce(values: &[f32]) -> Reduced {
-    let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    let (mut sum, mut squares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
-    let mut chunks = values.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for lane in 0..LANES {
-            min[lane] = lesser(chunk[lane], min[lane]);
-            max[lane] = greater(chunk[lane], max[lane]);
-            let value = f64::from(chunk[lane]);
+multiversion! {
+    /// Adds rows of one value per channel to the channels' ranges and sums, four at a time.
+    fn reduce_rows(block: &[f32], min: &mut [f32], max: &mut [f32], sum: &mut [f64], squares: &mut [f64]) {
+        let n = min.len();
+        // The lengths are equal; said once, no index below is checked.
+        let (max, sum, squares) = (&mut max[..n], &mut sum[..n], &mut squares[..n]);
+        let mut fours = block.chunks_exact(4 * n);
+        for four in &mut fours {
+            let (a, rest) = four.split_at(n);
+            let (b, rest) = rest.split_at(n);
+            let (c, d) = rest.split_at(n);
+            let d = &d[..n];
+            for i in 0..n {
+                let low = lesser(lesser(a[i], b[i]), lesser(c[i], d[i]));
+                let high = greater(greater(a[i], b[i]), greater(c[i], d[i]));
+                min[i] = lesser(low, min[i]);
+                max[i] = greater(high, max[i]);
+                let (a, b, c, d) = (f64::from(a[i]), f64::from(b[i]), f64::from(c[i]), f64::from(d[i]));
+                sum[i] += (a + b) + (c + d);
+                squares[i] += (a * a + b * b) + (c * c + d * d);
+            }
+        }
+        for row in fours.remainder().chunks_exact(n) {
+            for i in 0..n {
+                min[i] = lesser(row[i], min[i]);
+                max[i] = greater(row[i], max[i]);
+                let value = f64::from(row[i]);
+                sum[i] += value;
+                squares[i] += value * value;
+            }
+        }
+    }
+
+    /// Whether any channel of a group reaches beyond what is kept of it or of the tensor. Without branches, so that
+    /// the usual answer, no, comes from a few vector comparisons.
+    fn reaches_beyond(
+        max: &[f32], top: &[f32], tail_top: f32, min: &[f32], bottom: &[f32], tail_bottom: f32,
+    ) -> bool {
+        let mut any = 0_u32;
+        for (((&max, &top), &min), &bottom) in max.iter().zip(top).zip(min).zip(bottom) {
+            any |= u32::from(max > top) | u32::from(max > tail_top);
+            any |= u32::from(-min > bottom) | u32::from(-min > tail_bottom);
+        }
+        any != 0
+    }
+
+    fn reduce(values: &[f32]) -> Reduced {
+        let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let (mut sum, mut squares) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+        let mut chunks = values.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for lane in 0..LANES {
+                min[lane] = lesser(chunk[lane], min[lane]);
+                max[lane] = greater(chunk[lane], max[lane]);
+                let value = f64::from(chunk[lane]);
+                sum[lane] += value;
+                squares[lane] += value * value;
+            }
+        }
+        for (lane, &value) in chunks.remainder().iter().enumerate() {
+            min[lane] = lesser(value, min[lane]);
+            max[lane] = greater(value, max[lane]);
+            let value = f64::from(value);
             sum[lane] += value;
             squares[lane] += value * value;
         }
-    }
-    for (lane, &value) in chunks.remainder().iter().enumerate() {
-        min[lane] = lesser(value, min[lane]);
-        max[lane] = greater(value, max[lane]);
-        let value = f64::from(value);
-        sum[lane] += value;
-        squares[lane] += value * value;
-    }
-    Reduced {
-        min: min.into_iter().fold(f32::INFINITY, lesser),
-        max: max.into_iter().fold(f32::NEG_INFINITY, greater),
-        sum: sum.iter().sum(),
-        squares: squares.iter().sum(),
+        Reduced {
+            min: min.into_iter().fold(f32::INFINITY, lesser),
+            max: max.into_iter().fold(f32::NEG_INFINITY, greater),
+            sum: sum.iter().sum(),
+            squares: squares.iter().sum(),
+        }
     }
 }

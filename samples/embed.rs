@@ -18,7 +18,7 @@ fn main() -> io::Result<()> {
     names.sort();
     let mut table = String::from("&[\n");
     for name in names {
-        let path = folder.join(&name);
+        let path = folder.join(&name).to_string_lossy().into_owned();
         writeln!(table, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
     }
     table.push(']');

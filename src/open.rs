@@ -47,7 +47,8 @@ pub fn bits(text: &str) -> Result<Bits> {
     if matches!(text, "float" | "fp") {
         return Ok(Bits::FLOAT);
     }
-    let number = text.parse::<u8>().map_err(|_| eyre!("`{text}` is no bit width; give 2 to 8, 16 or float"))?;
+    let number =
+        text.parse::<u8>().map_err(|_| eyre!("`{text}` is no bit width; give 2 to 8, 16 or float"))?;
     Ok(Bits::new(number)?)
 }
 

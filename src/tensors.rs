@@ -26,7 +26,11 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     file.iter()
         .map(|(name, view)| {
             let data = convert(&view).ok_or_else(|| {
-                eyre!("{}: tensor `{name}` is stored as {:?}, which is not read", path.display(), view.dtype())
+                eyre!(
+                    "{}: tensor `{name}` is stored as {:?}, which is not read",
+                    path.display(),
+                    view.dtype()
+                )
             })?;
             Ok((name.to_owned(), Tensor { shape: view.shape().to_vec(), data }))
         })

@@ -24,13 +24,13 @@ pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 
-use crate::data::{DirFiles, Files, SampleSet};
+use crate::data::SampleSet;
 use crate::eval::metrics::BinaryMask;
 use crate::exec::{ActivationCache, Engine, Workers};
 use crate::models::{self, Model, ModelFiles, Weights};
 use crate::plan::ModelRef;
 use crate::stats::Sketch;
-use crate::terms::{Slot, SiteId};
+use crate::terms::{SiteId, Slot};
 
 /// Folders of a model that hold its own samples, when no others are given.
 const CALIBRATION: &str = "calibration/samples.jsonl";
@@ -88,7 +88,9 @@ impl Session {
         let model = models::open(&options.model, weights)?;
         let set = |path: &Option<PathBuf>, own: &str| match path {
             Some(path) => SampleSet::open(path).map(Some),
-            None if model.files.contains(own) => SampleSet::from_manifest(Arc::clone(&model.files), own).map(Some),
+            None if model.files.contains(own) => {
+                SampleSet::from_manifest(Arc::clone(&model.files), own).map(Some)
+            }
             None => Ok(None),
         };
         let calibration = set(&options.calibration, CALIBRATION)?;
@@ -215,9 +217,4 @@ fn cores() -> usize {
 /// A lock that a panic elsewhere does not poison: what it guards are caches of whole values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Files of a folder, for callers that list samples themselves.
-pub fn folder(path: &std::path::Path) -> Result<Arc<dyn Files>, SessionError> {
-    Ok(Arc::new(DirFiles::open(path)?))
 }

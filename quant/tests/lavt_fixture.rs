@@ -29,7 +29,9 @@ fn tensors(file: &str) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
         .filter_map(|(name, view)| {
             let data = match view.dtype() {
                 Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                Dtype::I64 => view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+                Dtype::I64 => {
+                    view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()
+                }
                 _ => return None, // masks stored as integers of other widths are compared by their logits
             };
             Some((name.to_owned(), (view.shape().to_vec(), data)))
@@ -146,6 +148,11 @@ fn fused_kernels_agree_with_the_reference() {
         let ours = tap.0[&index].as_slice();
         let scale = theirs.iter().fold(1.0_f64, |m, x| m.max(x.abs()));
         let gap = ours.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-        assert!(gap <= f64::from(TOLERANCE) * scale, "{} ({}): {gap:e} of {scale}", node.name, node.op.kind());
+        assert!(
+            gap <= f64::from(TOLERANCE) * scale,
+            "{} ({}): {gap:e} of {scale}",
+            node.name,
+            node.op.kind()
+        );
     }
 }

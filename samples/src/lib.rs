@@ -28,12 +28,7 @@ const FILES: FileTable = include!(concat!(env!("OUT_DIR"), "/lavt_mini.rs"));
 
 const BUNDLED: [Bundled; 2] = [
     Bundled { name: "lavt-mini", label: None, files: FILES, planted: false },
-    Bundled {
-        name: "lavt-mini-planted",
-        label: Some("outliers planted"),
-        files: FILES,
-        planted: true,
-    },
+    Bundled { name: "lavt-mini-planted", label: Some("outliers planted"), files: FILES, planted: true },
 ];
 
 /// All bundled models; the first is opened by default.

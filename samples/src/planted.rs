@@ -55,9 +55,12 @@ pub(crate) fn plant(weights: &[u8]) -> Result<Vec<(String, Vec<f32>)>, PlantErro
     names.sort();
     let mut changed = Vec::new();
     for name in &names {
-        let pair = [(".norm1.weight", ".attn.qkv"), (".norm2.weight", ".mlp.fc1"), (".norm.weight", ".reduction")]
-            .iter()
-            .find_map(|(norm, linear)| name.strip_suffix(norm).map(|path| (path.to_owned(), *norm, *linear)));
+        let pair =
+            [(".norm1.weight", ".attn.qkv"), (".norm2.weight", ".mlp.fc1"), (".norm.weight", ".reduction")]
+                .iter()
+                .find_map(|(norm, linear)| {
+                    name.strip_suffix(norm).map(|path| (path.to_owned(), *norm, *linear))
+                });
         if let Some((path, norm, linear)) = pair
             && name.starts_with("backbone.layers.")
         {
@@ -98,7 +101,9 @@ fn outliers(
     let (shape, mut weight) = tensors.read(&format!("{path}{linear}.weight"))?;
     let channels = gain.len();
     if shape.len() != 2 || shape[1] != channels || shift.len() != channels {
-        return Err(PlantError(format!("{path}{linear}.weight has shape {shape:?} after {channels} channels")));
+        return Err(PlantError(format!(
+            "{path}{linear}.weight has shape {shape:?} after {channels} channels"
+        )));
     }
     // A different channel of each group of sixteen in every layer.
     let start = stem.bytes().map(usize::from).sum::<usize>() % EVERY;

@@ -17,7 +17,8 @@ pub fn run(args: &Calibrate) -> Result<Outcome> {
     if let Some(limit) = args.limit {
         session.limit_calibration(limit);
     }
-    let known = if args.resume && args.output.exists() { Some(session.read_stats(&args.output)?) } else { None };
+    let known =
+        if args.resume && args.output.exists() { Some(session.read_stats(&args.output)?) } else { None };
     let before = known.as_ref().map_or(0, |k| k.samples.len());
     let stats = session.gather(known, &Cancel::default(), open::progress("calibrating"))?;
     session.write_stats(&stats, &args.output)?;
@@ -31,7 +32,11 @@ pub fn run(args: &Calibrate) -> Result<Outcome> {
         }))?;
     } else {
         let added = stats.samples.len() - before;
-        say!("{}: {sites} sites over {} samples ({added} added)", args.output.display(), stats.samples.len())?;
+        say!(
+            "{}: {sites} sites over {} samples ({added} added)",
+            args.output.display(),
+            stats.samples.len()
+        )?;
     }
     Ok(Outcome::Done)
 }

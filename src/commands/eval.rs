@@ -61,7 +61,9 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         say!("{}{label}, {} samples, plan {}", model.name, result.samples, fitted.plan.method)?;
         say!(
             "{:.2} bits of weights, {:.2} of activations on average, {} bytes of weights\n",
-            budget.average_weight_bits, budget.average_activation_bits, budget.weight_bytes
+            budget.average_weight_bits,
+            budget.average_activation_bits,
+            budget.weight_bytes
         )?;
         let scores = [
             ("full precision", &result.full_precision),

@@ -64,7 +64,8 @@ pub fn run(args: &Fit) -> Result<Outcome> {
         say!("{} at {} bits: MSE {mse:.6e}, SQNR {sqnr:.2} dB", params.scheme, params.bits)?;
         for (name, values) in params.parameters() {
             let shown: Vec<String> = values.iter().take(4).map(ToString::to_string).collect();
-            let more = if values.len() > 4 { format!(" … ({} in all)", values.len()) } else { String::new() };
+            let more =
+                if values.len() > 4 { format!(" … ({} in all)", values.len()) } else { String::new() };
             say!("  {name} = {}{more}", shown.join(", "))?;
         }
     }

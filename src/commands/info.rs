@@ -11,7 +11,8 @@ use crate::table::{Align, Table};
 
 /// Lists layers and sites.
 pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
-    let session = Session::open(&Options { threads: args.threads, ..Options::new(open::model_files(args)?) })?;
+    let session =
+        Session::open(&Options { threads: args.threads, ..Options::new(open::model_files(args)?) })?;
     let model = session.model();
     let graph = &*model.graph;
     if as_json {

@@ -55,6 +55,7 @@ fn opening(args: &Ui) -> String {
 /// Where edited plans are kept for the case of a crash, by the XDG convention; nowhere without a home.
 fn journal_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    let state =
+        absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
     Some(state.join("bitloupe"))
 }

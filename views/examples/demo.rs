@@ -19,23 +19,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         mouse: true,
         ..Options::default()
     };
+    let mut panics = false;
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--ascii" => options.ascii = true,
             "--no-mouse" => options.mouse = false,
+            // To see that a panic of the engine leaves the screen alone.
+            "--panic" => panics = true,
             other => options.color = other.trim_start_matches("--color=").parse()?,
         }
     }
     let (requests, from_interface) = unbounded();
     let (to_interface, events) = unbounded();
-    thread::spawn(move || session(&from_interface, &to_interface));
+    thread::spawn(move || session(&from_interface, &to_interface, panics));
     let exit = run(options, SessionHandle { requests, events })?;
     eprintln!("{exit:?}");
     Ok(())
 }
 
 /// Answers in the time a real session would take.
-fn session(requests: &Receiver<Request>, events: &Sender<Event>) -> Option<()> {
+fn session(requests: &Receiver<Request>, events: &Sender<Event>, panics: bool) -> Option<()> {
     let sleep = |milliseconds| thread::sleep(Duration::from_millis(milliseconds));
     sleep(300);
     let model = Arc::new(fake::model());
@@ -74,6 +77,7 @@ fn session(requests: &Receiver<Request>, events: &Sender<Event>) -> Option<()> {
                         sleep(120);
                     }
                 }
+                Request::Export { .. } if panics => panic!("the made-up session panics on exports"),
                 Request::Show { .. } => sleep(40),
                 _ => sleep(5),
             }

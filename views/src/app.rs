@@ -148,6 +148,7 @@ impl MaskView {
 
 /// How the distribution is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "four switches, each with a key of its own")]
 pub struct Plot {
     /// Counts on a logarithmic axis.
     pub log_counts: bool,
@@ -205,6 +206,7 @@ pub struct Setup {
 
 /// All state. Views read it and never change it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct App {
     /// What the command line gave.
     pub setup: Setup,
@@ -330,6 +332,12 @@ impl App {
     /// Number of samples.
     pub fn sample_count(&self) -> usize {
         self.model.as_ref().map_or(0, |model| model.samples.len())
+    }
+
+    /// The sample with the least IoU in the newest evaluation.
+    pub fn worst_sample(&self) -> Option<usize> {
+        let scored = self.set.as_ref()?.per_sample.iter().filter(|(number, _)| *number < self.sample_count());
+        scored.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(number, _)| *number)
     }
 
     /// The sentence typed for the shown sample.

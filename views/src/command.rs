@@ -124,6 +124,8 @@ pub enum Action {
     NextSample,
     /// Sample before.
     PreviousSample,
+    /// The sample with the least IoU.
+    WorstSample,
     /// Type a sentence.
     Sentence,
     /// Back to the sample's own sentence.
@@ -160,6 +162,22 @@ pub enum Action {
     Quit,
     /// Leave at once.
     Leave,
+}
+
+/// The table as Markdown, for the manual.
+pub fn key_table() -> String {
+    let mut text = String::from("| keys | command | what it does |\n|---|---|---|\n");
+    let mut group = None;
+    for command in COMMANDS {
+        if group != Some(command.group) {
+            group = Some(command.group);
+            text += &["| | **", command.group.title(), "** | |\n"].concat();
+        }
+        let keys: Vec<String> =
+            command.keys.iter().filter_map(|key| Key::parse(key)).map(|key| format!("`{key}`")).collect();
+        text += &["| ", &keys.join(" "), " | ", command.name, " | ", command.about, " |\n"].concat();
+    }
+    text
 }
 
 /// The line of an action.

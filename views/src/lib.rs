@@ -36,5 +36,6 @@ pub mod view;
 pub mod widget;
 
 pub use app::{App, Effect, Msg, Setup};
+pub use command::key_table;
 pub use run::{Error, Exit, Options, SessionHandle, run};
 pub use theme::{ColorChoice, ColorDepth, Theme};

@@ -206,11 +206,11 @@ impl Loop {
                 Effect::Mouse(on) => self.guard.set_mouse(on)?,
                 Effect::Suspend => {
                     self.guard.suspend()?;
-                    repaint(terminal)?;
+                    wipe(terminal)?;
                 }
                 Effect::Repaint => {
                     self.guard.retake()?;
-                    repaint(terminal)?;
+                    wipe(terminal)?;
                 }
                 Effect::WakeAfter(time) => self.wake = Some(Instant::now() + time),
                 Effect::Quit => {
@@ -244,9 +244,9 @@ impl Loop {
     }
 }
 
-/// Makes the next frame a whole one. Not by `Terminal::clear`: it asks the terminal for the cursor's place, and the
-/// thread that waits for keys would take the answer.
-fn repaint<W: Write>(terminal: &mut Terminal<CrosstermBackend<W>>) -> io::Result<()> {
+/// Makes the next frame draw every cell. Not `Terminal::clear`: that asks the terminal where its cursor is, and the
+/// answer would go to the thread that waits for keys.
+fn wipe<W: Write>(terminal: &mut Terminal<CrosstermBackend<W>>) -> io::Result<()> {
     execute!(terminal.backend_mut(), Clear(ClearType::All))?;
     terminal.swap_buffers();
     Ok(())

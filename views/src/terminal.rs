@@ -21,25 +21,25 @@ use crossterm::terminal::{
 use crossterm::{execute, queue};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
-static MOUSE: AtomicBool = AtomicBool::new(false);
 static WORKER_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// Holds the terminal in raw mode on the alternate screen.
 #[derive(Debug)]
-pub struct Guard(());
+pub struct Guard {
+    mouse: bool,
+}
 
 impl Guard {
     /// Takes the terminal.
     pub fn take(mouse: bool) -> io::Result<Self> {
         install_panic_hook();
-        MOUSE.store(mouse, Ordering::SeqCst);
-        enter()?;
-        Ok(Self(()))
+        enter(mouse)?;
+        Ok(Self { mouse })
     }
 
     /// Turns the mouse on or off.
-    pub fn set_mouse(&self, on: bool) -> io::Result<()> {
-        MOUSE.store(on, Ordering::SeqCst);
+    pub fn set_mouse(&mut self, on: bool) -> io::Result<()> {
+        self.mouse = on;
         if on { execute!(stdout(), EnableMouseCapture) } else { execute!(stdout(), DisableMouseCapture) }
     }
 
@@ -47,12 +47,14 @@ impl Guard {
     pub fn suspend(&self) -> io::Result<()> {
         restore();
         stop()?;
-        enter()
+        enter(self.mouse)
     }
 
     /// Takes the terminal again after something else (a stop from outside) may have changed it.
     pub fn retake(&self) -> io::Result<()> {
-        enter()
+        // A shell that stopped this process has put the terminal back to lines; crossterm still believes it raw.
+        let _ = disable_raw_mode();
+        enter(self.mouse)
     }
 }
 
@@ -62,12 +64,12 @@ impl Drop for Guard {
     }
 }
 
-fn enter() -> io::Result<()> {
+fn enter(mouse: bool) -> io::Result<()> {
     TAKEN.store(true, Ordering::SeqCst);
     let taken = enable_raw_mode().and_then(|()| {
         let mut out = stdout();
         queue!(out, EnterAlternateScreen, EnableBracketedPaste, DisableLineWrap, Hide)?;
-        if MOUSE.load(Ordering::SeqCst) {
+        if mouse {
             queue!(out, EnableMouseCapture)?;
         }
         out.flush()

@@ -60,7 +60,8 @@ impl Theme {
     /// The line under the cursor; kept visible, weaker, when its pane has no focus.
     pub const fn selected(&self, focused: bool) -> Style {
         if focused {
-            Style::new().add_modifier(Modifier::REVERSED)
+            // One colour: reversed figures of many colours would be a patchwork.
+            Style::new().fg(Color::Reset).bg(Color::Reset).add_modifier(Modifier::REVERSED)
         } else {
             Style::new().add_modifier(Modifier::BOLD).add_modifier(Modifier::UNDERLINED)
         }

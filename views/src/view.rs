@@ -62,29 +62,8 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
             Overlay::Filter { .. } | Overlay::Sentence(_) => {}
         }
     }
-    Ladder(app.theme.depth).apply(buffer);
-    if app.theme.is_ascii() {
-        fold_to_ascii(buffer);
-    }
+    Ladder { depth: app.theme.depth, ascii: app.theme.is_ascii() }.apply(buffer);
     cursor
-}
-
-/// Names and sentences that come from elsewhere may hold any letter; with `--ascii` none of them gets out.
-fn fold_to_ascii(buffer: &mut Buffer) {
-    for cell in &mut buffer.content {
-        if !cell.symbol().is_ascii() {
-            let folded = match cell.symbol() {
-                "\u{2013}" | "\u{2014}" | "\u{2212}" => "-",
-                "\u{b1}" => "+",
-                "\u{d7}" => "x",
-                "\u{b7}" => ".",
-                "\u{2026}" => "~",
-                "\u{221a}" => "v",
-                _ => "?",
-            };
-            cell.set_symbol(folded);
-        }
-    }
 }
 
 fn too_small(area: Rect, buffer: &mut Buffer) {

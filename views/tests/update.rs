@@ -299,3 +299,30 @@ fn sorting_by_decibels_puts_the_worst_first() {
     let least = (0..harness.model.layers.len()).filter_map(|layer| harness.app.facts.layer(layer)?.decibels);
     assert_eq!(harness.app.facts.layer(first).unwrap().decibels, least.reduce(f64::min));
 }
+
+#[test]
+fn the_worst_sample_is_one_key_away() {
+    let mut harness = ready();
+    let mut set = fake::set(&harness.model, 99, &harness.app.plan.current(), harness.model.samples.len());
+    set.per_sample[3].1 = 0.1;
+    harness.update(Msg::Session(Event::Set(std::sync::Arc::new(set))));
+    harness.press(&["N"]);
+    assert_eq!(harness.app.sample, 3);
+}
+
+#[test]
+fn nothing_is_written_before_the_calibration() {
+    let mut harness = Harness::opening(ColorDepth::None, false);
+    let model = harness.model.clone();
+    harness.update(Msg::Session(Event::Opened(model)));
+    harness.sent.clear();
+    harness.keys(&["e", "s", "v"]);
+    assert!(harness.sent.is_empty());
+    assert!(harness.app.notes.back().unwrap().text.contains("calibration"));
+}
+
+#[test]
+fn the_manual_lists_every_command() {
+    let table = bitloupe_views::key_table();
+    insta::assert_snapshot!(table);
+}

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffers::Buffers;
 use super::keys::{self, Key};
-use super::{ActivationCache, ExecError, Quantization, Value, step};
 use super::step::LayerWeight;
+use super::{ActivationCache, ExecError, Quantization, Value, step};
 use crate::graph::{Graph, Node, NodeId, Op};
 use crate::quantizer::Params;
 
@@ -102,7 +102,12 @@ impl Engine {
     }
 
     /// The weight of site `site`, fake-quantized with `params` and packed; from the cache if it was made before.
-    pub(super) fn quantized_weight(&self, site: usize, params: &Params, hash: u64) -> Result<Arc<LayerWeight>, ExecError> {
+    pub(super) fn quantized_weight(
+        &self,
+        site: usize,
+        params: &Params,
+        hash: u64,
+    ) -> Result<Arc<LayerWeight>, ExecError> {
         let lock = || self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = lock().entries.get(&(site, hash)) {
             return Ok(Arc::clone(found));
@@ -303,9 +308,7 @@ fn work(graph: &Graph, index: usize) -> u64 {
             let w = graph.param(*weight);
             numbers * (w.data.len() / w.shape[0].max(1)) as u64
         }
-        Op::MatMul { .. } => {
-            numbers * graph.node(node.inputs[0]).shape.last().copied().unwrap_or(1) as u64
-        }
+        Op::MatMul { .. } => numbers * graph.node(node.inputs[0]).shape.last().copied().unwrap_or(1) as u64,
         Op::Reshape | Op::Narrow { .. } => 0,
         Op::Softmax | Op::Activation(_) | Op::LayerNorm { .. } | Op::InstanceNorm { .. } => numbers * 8,
         _ => numbers,

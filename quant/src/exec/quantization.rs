@@ -79,7 +79,9 @@ fn hash(params: &Params) -> u64 {
     params.bits.hash(&mut hasher);
     for (name, numbers) in params.parameters() {
         name.hash(&mut hasher);
-        numbers.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+        for x in numbers {
+            x.to_bits().hash(&mut hasher);
+        }
     }
     hasher.finish()
 }

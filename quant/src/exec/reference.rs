@@ -53,9 +53,7 @@ impl<'g> Reference<'g> {
         let shape = node.shape.as_slice();
         match &node.op {
             Op::Input => unreachable_input(),
-            Op::Constant(data) => {
-                Tensor::from_slice(data, shape, &self.device)?.to_dtype(self.dtype)
-            }
+            Op::Constant(data) => Tensor::from_slice(data, shape, &self.device)?.to_dtype(self.dtype),
             Op::Linear { weight, bias } => {
                 let y = x[0].broadcast_matmul(&self.param(*weight)?.t()?)?;
                 bias.map_or(Ok(y.clone()), |b| y.broadcast_add(&self.param(b)?))
@@ -88,9 +86,7 @@ impl<'g> Reference<'g> {
             Op::Reshape => x[0].contiguous()?.reshape(shape),
             Op::Permute(axes) => x[0].permute(axes.as_slice())?.contiguous(),
             Op::Roll(shifts) => shifts.iter().try_fold(x[0].clone(), |y, &(axis, by)| roll(&y, axis, by)),
-            Op::Pad(ends) => {
-                ends.iter().try_fold(x[0].clone(), |y, &(axis, n)| y.pad_with_zeros(axis, 0, n))
-            }
+            Op::Pad(ends) => ends.iter().try_fold(x[0].clone(), |y, &(axis, n)| y.pad_with_zeros(axis, 0, n)),
             Op::Narrow { axis, start, len } => x[0].narrow(*axis, *start, *len)?.contiguous(),
             Op::Concat { axis } => Tensor::cat(x, *axis),
             Op::Embedding { table } => {
@@ -159,9 +155,8 @@ fn resize(x: &Tensor, to: &[usize], align_corners: bool) -> candle_core::Result<
     let (h, w) = (x.dim(2)?, x.dim(3)?);
     let rows = interpolation(h, to[2], align_corners);
     let columns = interpolation(w, to[3], align_corners);
-    let matrix = |data: Vec<f64>, r: usize, c: usize| {
-        Tensor::from_vec(data, (r, c), x.device())?.to_dtype(x.dtype())
-    };
+    let matrix =
+        |data: Vec<f64>, r: usize, c: usize| Tensor::from_vec(data, (r, c), x.device())?.to_dtype(x.dtype());
     let y = x.contiguous()?.broadcast_matmul(&matrix(columns, to[3], w)?.t()?)?;
     matrix(rows, to[2], h)?.broadcast_matmul(&y)
 }

@@ -1,8 +1,8 @@
 //! One node with the fused kernels.
 
 use super::buffers::Buffers;
-use super::kernels::elementwise::BinaryOp;
 use super::kernels::conv::{self, ConvWeight, Geometry};
+use super::kernels::elementwise::BinaryOp;
 use super::kernels::gemm::{self, AQuant, PackedWeight};
 use super::kernels::matmul::{BatchedMatMul, batched_matmul};
 use super::kernels::{activation, elementwise, layout, norm, resize, softmax};
@@ -64,7 +64,12 @@ fn geometry(graph: &Graph, node: &Node) -> Geometry {
 }
 
 /// Fake-quantizes a tensor in place.
-pub(super) fn fake_quantize(x: &mut [f32], layout: Layout, params: &Params, site: &SiteId) -> Result<(), ExecError> {
+pub(super) fn fake_quantize(
+    x: &mut [f32],
+    layout: Layout,
+    params: &Params,
+    site: &SiteId,
+) -> Result<(), ExecError> {
     params
         .check(layout)
         .map_err(|e| ExecError::Quantizer { site: site.to_string(), message: e.to_string() })?;
@@ -100,7 +105,15 @@ pub(super) fn node(
     match &node.op {
         Op::Linear { .. } | Op::Conv { .. } => layer(engine, index, &x[0], quantization, buffers, &mut out)?,
         Op::MatMul { transpose_rhs, alpha } => {
-            product(engine, index, (&x[0], &x[1]), (*transpose_rhs, *alpha), quantization, buffers, &mut out)?;
+            product(
+                engine,
+                index,
+                (&x[0], &x[1]),
+                (*transpose_rhs, *alpha),
+                quantization,
+                buffers,
+                &mut out,
+            )?;
         }
         _ => plain(graph, node, x, buffers, &mut out)?,
     }
@@ -108,7 +121,13 @@ pub(super) fn node(
 }
 
 /// Operations without sites.
-fn plain(graph: &Graph, node: &Node, x: &[Value], buffers: &mut Buffers, out: &mut [f32]) -> Result<(), ExecError> {
+fn plain(
+    graph: &Graph,
+    node: &Node,
+    x: &[Value],
+    buffers: &mut Buffers,
+    out: &mut [f32],
+) -> Result<(), ExecError> {
     let a = x[0].as_slice();
     let from = x[0].shape();
     let last = from.last().copied().unwrap_or(1);
@@ -185,7 +204,12 @@ fn plain(graph: &Graph, node: &Node, x: &[Value], buffers: &mut Buffers, out: &m
             let to = [node.shape[2], node.shape[3]];
             resize::bilinear(a, from[1], [from[2], from[3]], to, *align_corners, out);
         }
-        Op::Input | Op::Constant(_) | Op::Reshape | Op::Linear { .. } | Op::Conv { .. } | Op::MatMul { .. } => {}
+        Op::Input
+        | Op::Constant(_)
+        | Op::Reshape
+        | Op::Linear { .. }
+        | Op::Conv { .. }
+        | Op::MatMul { .. } => {}
     }
     Ok(())
 }
@@ -290,7 +314,9 @@ fn uniform(params: &Params) -> Option<AQuant<'_>> {
     if params.scheme.family != Family::Uniform {
         return None;
     }
-    let (&[scale], &[zero_point]) = (params.scale.as_slice(), params.zero_point.as_slice()) else { return None };
+    let (&[scale], &[zero_point]) = (params.scale.as_slice(), params.zero_point.as_slice()) else {
+        return None;
+    };
     let q_max = (params.bits.levels()? - 1) as f32;
     Some(AQuant::Uniform { scale, zero_point, q_max })
 }

@@ -46,12 +46,14 @@ impl Value {
     }
 
     /// The same numbers under another shape of the same size.
+    #[must_use]
     pub fn reshaped(&self, shape: Vec<usize>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), self.len());
         Self { shape, data: Arc::clone(&self.data), start: self.start }
     }
 
-    /// `len` numbers from `start` on under `shape`, shared.
+    /// The numbers from `start` on under `shape`, shared.
+    #[must_use]
     pub fn part(&self, start: usize, shape: Vec<usize>) -> Self {
         Self { shape, data: Arc::clone(&self.data), start: self.start + start }
     }

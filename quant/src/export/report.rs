@@ -27,7 +27,9 @@ const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '
 pub fn write(report: &Report<'_>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = head(&mut out, report).and_then(|()| sites(&mut out, report)).and_then(|()| histograms(&mut out, report));
+    let _ = head(&mut out, report)
+        .and_then(|()| sites(&mut out, report))
+        .and_then(|()| histograms(&mut out, report));
     out
 }
 
@@ -101,7 +103,13 @@ fn histograms(out: &mut String, r: &Report<'_>) -> std::fmt::Result {
     for (index, site) in sites.iter().enumerate() {
         if let Some(sketch) = r.session.sketch(index) {
             let name = site.id.to_string();
-            writeln!(out, "{name:<width$} {:>11.4e} {} {:.4e}", sketch.min(), bars(&sketch, COLUMNS), sketch.max())?;
+            writeln!(
+                out,
+                "{name:<width$} {:>11.4e} {} {:.4e}",
+                sketch.min(),
+                bars(&sketch, COLUMNS),
+                sketch.max()
+            )?;
         }
     }
     writeln!(out, "```")

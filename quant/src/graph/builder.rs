@@ -37,7 +37,13 @@ pub struct Scope<'b, 'w> {
 impl<'w> Builder<'w> {
     /// A builder that takes weights from `weights`.
     pub fn new(weights: &'w Weights) -> Self {
-        Self { graph: Graph::default(), weights, params: HashMap::new(), counters: HashMap::new(), constants: 0 }
+        Self {
+            graph: Graph::default(),
+            weights,
+            params: HashMap::new(),
+            counters: HashMap::new(),
+            constants: 0,
+        }
     }
 
     /// The outermost scope.
@@ -84,10 +90,19 @@ impl<'w> Builder<'w> {
         Ok(id)
     }
 
-    fn push(&mut self, name: String, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> Result<NodeId, ModelError> {
+    fn push(
+        &mut self,
+        name: String,
+        op: Op,
+        inputs: Vec<NodeId>,
+        shape: Vec<usize>,
+    ) -> Result<NodeId, ModelError> {
         let numbers = shape.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
         if numbers.is_none_or(|n| n > MAX_NUMBERS) || shape.contains(&0) {
-            return Err(ModelError::Graph { node: name, message: format!("its value would have shape {shape:?}") });
+            return Err(ModelError::Graph {
+                node: name,
+                message: format!("its value would have shape {shape:?}"),
+            });
         }
         let id = NodeId(self.graph.nodes.len() as u32);
         if self.graph.by_name.insert(name.clone(), id).is_some() {
@@ -194,7 +209,7 @@ impl<'w> Scope<'_, 'w> {
             && geometry.groups > 0
             && geometry.stride > 0
             && w[1] * geometry.groups == input[1]
-            && w[0] % geometry.groups == 0;
+            && w[0].is_multiple_of(geometry.groups);
         if !fits {
             let mut expected = vec![w.first().copied().unwrap_or(0), input[1] / geometry.groups.max(1)];
             expected.extend(w.iter().skip(2));
@@ -265,7 +280,8 @@ impl<'w> Scope<'_, 'w> {
     pub fn batch_norm(&mut self, name: &str, x: NodeId, eps: f32) -> Result<NodeId, ModelError> {
         let shape = self.shape(x);
         let channels = [shape.get(1).copied().unwrap_or(0)];
-        let mut param = |part: &str| self.builder.param(&join(&self.path, &format!("{name}.{part}")), Some(&channels));
+        let mut param =
+            |part: &str| self.builder.param(&join(&self.path, &format!("{name}.{part}")), Some(&channels));
         let op = Op::BatchNorm {
             gamma: param("weight")?,
             beta: param("bias")?,
@@ -373,7 +389,8 @@ impl<'w> Scope<'_, 'w> {
     pub fn narrow(&mut self, x: NodeId, axis: usize, start: usize, len: usize) -> Result<NodeId, ModelError> {
         let mut shape = self.shape(x);
         if axis >= shape.len() || start + len > shape[axis] {
-            return self.fail("narrow", format!("entries {start}..{} of axis {axis} of {shape:?}", start + len));
+            return self
+                .fail("narrow", format!("entries {start}..{} of axis {axis} of {shape:?}", start + len));
         }
         if shape[axis] == len {
             return Ok(x);
@@ -390,9 +407,9 @@ impl<'w> Scope<'_, 'w> {
             return self.fail("concat", "no operands".into());
         };
         let fits = axis < shape.len()
-            && shapes.iter().all(|s| {
-                s.len() == shape.len() && (0..s.len()).all(|i| i == axis || s[i] == shape[i])
-            });
+            && shapes
+                .iter()
+                .all(|s| s.len() == shape.len() && (0..s.len()).all(|i| i == axis || s[i] == shape[i]));
         if !fits {
             return self.fail("concat", format!("shapes {shapes:?} along axis {axis}"));
         }
@@ -402,7 +419,12 @@ impl<'w> Scope<'_, 'w> {
     }
 
     /// Bilinear resize of `[1, C, H, W]`.
-    pub fn resize(&mut self, x: NodeId, (h, w): (usize, usize), align_corners: bool) -> Result<NodeId, ModelError> {
+    pub fn resize(
+        &mut self,
+        x: NodeId,
+        (h, w): (usize, usize),
+        align_corners: bool,
+    ) -> Result<NodeId, ModelError> {
         let from = self.shape(x);
         if from.len() != 4 {
             return self.fail("resize", format!("expected [1, C, H, W], found {from:?}"));

@@ -25,17 +25,55 @@ pub enum Op {
     /// A tensor known when the graph was built.
     Constant(Arc<Vec<f32>>),
     /// `x · Wᵀ + b` along the last axis; weight `[out, in]`.
-    Linear { weight: ParamId, bias: Option<ParamId> },
+    Linear {
+        /// `[out, in]`.
+        weight: ParamId,
+        /// `[out]`.
+        bias: Option<ParamId>,
+    },
     /// Convolution; weight `[out, in / groups, k…]`.
-    Conv { weight: ParamId, bias: Option<ParamId>, geometry: Conv },
+    Conv {
+        /// `[out, in / groups, k…]`.
+        weight: ParamId,
+        /// `[out]`.
+        bias: Option<ParamId>,
+        /// Stride, padding, groups.
+        geometry: Conv,
+    },
     /// Product over the last axes, `alpha · lhs · rhs` or `alpha · lhs · rhsᵀ`; leading axes are equal.
-    MatMul { transpose_rhs: bool, alpha: f32 },
+    MatMul {
+        /// Whether the right operand is stored `[…, n, k]`.
+        transpose_rhs: bool,
+        /// Factor of the product.
+        alpha: f32,
+    },
     /// Normalisation over the last axis with gain and shift.
-    LayerNorm { gamma: ParamId, beta: ParamId, eps: f32 },
+    LayerNorm {
+        /// Gain.
+        gamma: ParamId,
+        /// Shift.
+        beta: ParamId,
+        /// Added to the variance.
+        eps: f32,
+    },
     /// Normalisation of each channel of `[1, C, N]` over its positions, without gain and shift.
-    InstanceNorm { eps: f32 },
+    InstanceNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
     /// Normalisation of each channel of `[1, C, …]` with stored mean and variance.
-    BatchNorm { gamma: ParamId, beta: ParamId, mean: ParamId, variance: ParamId, eps: f32 },
+    BatchNorm {
+        /// Gain.
+        gamma: ParamId,
+        /// Shift.
+        beta: ParamId,
+        /// Stored mean.
+        mean: ParamId,
+        /// Stored variance.
+        variance: ParamId,
+        /// Added to the variance.
+        eps: f32,
+    },
     /// A function of each value.
     Activation(Activation),
     /// Softmax over the last axis.
@@ -45,7 +83,12 @@ pub enum Op {
     /// Product of each pair of values, with broadcasting.
     Mul,
     /// `mul · x + add`.
-    Affine { mul: f32, add: f32 },
+    Affine {
+        /// Factor.
+        mul: f32,
+        /// Summand.
+        add: f32,
+    },
     /// The same values in the same order under another shape.
     Reshape,
     /// Axes in another order.
@@ -55,13 +98,29 @@ pub enum Op {
     /// Zeros after the end of an axis: `(axis, how many)`.
     Pad(Vec<(usize, usize)>),
     /// `len` entries of `axis` from `start`.
-    Narrow { axis: usize, start: usize, len: usize },
+    Narrow {
+        /// Which axis.
+        axis: usize,
+        /// First entry.
+        start: usize,
+        /// Number of entries.
+        len: usize,
+    },
     /// Operands one after another along `axis`.
-    Concat { axis: usize },
+    Concat {
+        /// Which axis.
+        axis: usize,
+    },
     /// Rows of a table `[rows, width]` by number.
-    Embedding { table: ParamId },
+    Embedding {
+        /// `[rows, width]`.
+        table: ParamId,
+    },
     /// Bilinear resize of `[1, C, H, W]` to the node's shape, as PyTorch's `interpolate`.
-    Resize { align_corners: bool },
+    Resize {
+        /// Whether the corner pixels' centres are kept.
+        align_corners: bool,
+    },
 }
 
 impl Op {

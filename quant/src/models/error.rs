@@ -31,7 +31,9 @@ pub enum ModelError {
         nearest: Vec<String>,
     },
     /// A tensor has another shape than the config asks for.
-    #[error("{file}: tensor `{tensor}` has shape {found:?}, expected {expected:?}; config.json and checkpoint do not belong together")]
+    #[error(
+        "{file}: tensor `{tensor}` has shape {found:?}, expected {expected:?}; config.json and checkpoint do not belong together"
+    )]
     TensorShape {
         /// The file.
         file: String,

@@ -53,7 +53,10 @@ pub struct Model {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("name", &self.name).field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,29 +64,30 @@ impl std::fmt::Debug for Model {
 pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, ModelError> {
     // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
     type Folder = Arc<dyn Files>;
-    let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) = match source {
-        ModelFiles::Path(path) => {
-            let (folder, file) = split(path);
-            let confined = DirFiles::open(&folder)?;
-            let files = Arc::new(confined.clone().following_links());
-            let weights = match weights {
-                Some(weights) => weights,
-                None => Weights::open(&file)?,
-            };
-            let name = folder.canonicalize().unwrap_or(folder);
-            let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-            (name, None, files, Arc::new(confined), weights)
-        }
-        ModelFiles::Embedded { name, label, files, .. } => {
-            let bytes = files.iter().find(|(n, _)| *n == WEIGHTS).map_or(&[][..], |(_, b)| b);
-            let weights = match weights {
-                Some(weights) => weights,
-                None => Weights::embedded(&format!("{name}/{WEIGHTS}"), bytes)?,
-            };
-            let files: Folder = Arc::new(crate::data::EmbeddedFiles(files));
-            ((*name).to_owned(), label.map(ToOwned::to_owned), Arc::clone(&files), files, weights)
-        }
-    };
+    let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
+        match source {
+            ModelFiles::Path(path) => {
+                let (folder, file) = split(path);
+                let confined = DirFiles::open(&folder)?;
+                let files = Arc::new(confined.clone().following_links());
+                let weights = match weights {
+                    Some(weights) => weights,
+                    None => Weights::open(&file)?,
+                };
+                let name = folder.canonicalize().unwrap_or(folder);
+                let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+                (name, None, files, Arc::new(confined), weights)
+            }
+            ModelFiles::Embedded { name, label, files, .. } => {
+                let bytes = files.iter().find(|(n, _)| *n == WEIGHTS).map_or(&[][..], |(_, b)| b);
+                let weights = match weights {
+                    Some(weights) => weights,
+                    None => Weights::embedded(&format!("{name}/{WEIGHTS}"), bytes)?,
+                };
+                let files: Folder = Arc::new(crate::data::EmbeddedFiles(files));
+                ((*name).to_owned(), label.map(ToOwned::to_owned), Arc::clone(&files), files, weights)
+            }
+        };
     if let ModelFiles::Embedded { replace, .. } = source {
         for (tensor, data) in replace {
             found.replace(tensor, data.clone());
@@ -102,7 +106,16 @@ pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, Mode
     let text = TextEncoder::read(&*files, config.max_tokens, Truncation::Cut)?;
     let fingerprint = fingerprint(kind.as_str(), &graph);
     drop(json);
-    Ok(Model { name, label, architecture: "lavt", graph: Arc::new(graph), preprocessor, text, fingerprint, files: confined })
+    Ok(Model {
+        name,
+        label,
+        architecture: "lavt",
+        graph: Arc::new(graph),
+        preprocessor,
+        text,
+        fingerprint,
+        files: confined,
+    })
 }
 
 /// The folder and the weights file that a path means.
@@ -138,5 +151,10 @@ fn fingerprint(architecture: &str, graph: &Graph) -> String {
         bytes.extend(param.data.iter().flat_map(|x| x.to_bits().to_le_bytes()));
         hash.update(&bytes);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        use std::fmt::Write;
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -80,7 +80,9 @@ impl Weights {
         };
         let views = tensors
             .iter()
-            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .map(|(name, shape, bytes)| {
+                Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
         let bytes = safetensors::serialize(views, None).map_err(failed)?;
@@ -131,7 +133,11 @@ impl Weights {
     pub fn get(&self, name: &str) -> Result<Tensor, ModelError> {
         let Some(info) = self.metadata.info(name) else {
             let nearest = crate::plan::nearest(name, self.names(), 3);
-            return Err(ModelError::MissingTensor { file: self.file.clone(), tensor: name.to_owned(), nearest });
+            return Err(ModelError::MissingTensor {
+                file: self.file.clone(),
+                tensor: name.to_owned(),
+                nearest,
+            });
         };
         let shape = info.shape.clone();
         if let Some(data) = self.overrides.get(name) {

@@ -181,7 +181,12 @@ impl Session {
             .iter()
             .map(|site| file.sites.remove(&site.id).map(|(_, sketch)| Arc::new(sketch)))
             .collect();
-        Ok(SiteStats { sketches, samples: file.samples, fingerprint: file.calibration_fingerprint, complete: true })
+        Ok(SiteStats {
+            sketches,
+            samples: file.samples,
+            fingerprint: file.calibration_fingerprint,
+            complete: true,
+        })
     }
 }
 

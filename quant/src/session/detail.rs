@@ -188,7 +188,8 @@ fn dequantized(h: &Histogram, params: &Params) -> HistogramView {
     quantizer(params.scheme.family).fake_quantize(&mut middles, layout, &first);
     out.counts.iter_mut().for_each(|c| *c = 0.0);
     for (value, count) in middles.iter().zip(&h.counts) {
-        let at = h.bin(f64::from(*value)).unwrap_or(if f64::from(*value) < h.lo { 0 } else { h.counts.len() - 1 });
+        let at =
+            h.bin(f64::from(*value)).unwrap_or(if f64::from(*value) < h.lo { 0 } else { h.counts.len() - 1 });
         if let Some(bin) = out.counts.get_mut(at) {
             *bin += count;
         }
@@ -201,7 +202,7 @@ fn dequantized(h: &Histogram, params: &Params) -> HistogramView {
 fn heat_map(sketch: &Sketch) -> (Vec<f32>, usize, usize) {
     let channels = sketch.channel_stats();
     let (lo, hi) = (f64::from(sketch.min()), f64::from(sketch.max()));
-    if channels.is_empty() || !(lo < hi) {
+    if channels.is_empty() || hi <= lo || !(hi - lo).is_finite() {
         return (Vec::new(), 0, 0);
     }
     let group = channels.len().div_ceil(HEAT_ROWS);

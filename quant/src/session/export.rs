@@ -70,7 +70,8 @@ impl Session {
                 fitted,
                 evaluation,
             });
-            write_atomic(&path, |file| std::io::Write::write_all(file, text.as_bytes())).map_err(io(&path))?;
+            write_atomic(&path, |file| std::io::Write::write_all(file, text.as_bytes()))
+                .map_err(io(&path))?;
             files.push(path);
         }
         Ok(Exported { files })
@@ -103,7 +104,10 @@ impl Session {
     fn codes(&self, index: usize, params: &Params) -> Result<Payload<'static>, SessionError> {
         let site = &self.model.graph.sites()[index];
         let failed = |reason: &str| {
-            SessionError::Export(ExportError::Tensor { tensor: site.id.to_string(), reason: reason.to_owned() })
+            SessionError::Export(ExportError::Tensor {
+                tensor: site.id.to_string(),
+                reason: reason.to_owned(),
+            })
         };
         let param = self.model.graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
         let mut values = param.data.as_ref().clone();
@@ -135,7 +139,7 @@ fn with_metrics(plan: &Plan, evaluation: Option<&Evaluation>) -> Plan {
         let groups =
             [("", &e.quantized), ("full_precision_", &e.full_precision), ("agreement_", &e.agreement)];
         for (prefix, scores) in groups {
-            for (name, value) in scores.iter().flat_map(|s| s.named()) {
+            for (name, value) in scores.iter().flat_map(crate::eval::metrics::Scores::named) {
                 plan.metrics.insert(format!("{prefix}{name}"), value);
             }
         }

@@ -39,6 +39,9 @@ pub struct FittedPlan {
     pub predicted_sqnr_db: Vec<(SiteId, f64)>,
 }
 
+/// Parameters, and the predicted SQNR in dB where a sketch is there.
+type Known = (Arc<Params>, Option<f64>);
+
 impl Session {
     /// Fits one site.
     pub fn fit_site(&self, index: usize, scheme: &Scheme, bits: Bits) -> Result<Arc<Fit>, SessionError> {
@@ -67,14 +70,13 @@ impl Session {
     pub fn fit_plan(&self, plan: &Plan) -> Result<FittedPlan, SessionError> {
         use rayon::prelude::*;
         let graph = &*self.model.graph;
-        let one = |index: usize, site: &Site| -> Result<Option<(Arc<Params>, Option<f64>)>, SessionError> {
+        let one = |index: usize, site: &Site| -> Result<Option<Known>, SessionError> {
             Ok(match plan.site(&site.id) {
                 None | Some(SitePlan::Float) => None,
                 Some(SitePlan::Quantized { params: Some(params), .. }) => {
-                    params.check(site.layout).map_err(|source| SessionError::Fit {
-                        site: site.id.to_string(),
-                        source,
-                    })?;
+                    params
+                        .check(site.layout)
+                        .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
                     let known = self.sketch(index).map(|s| predict(&s, params));
                     Some((Arc::new(params.clone()), known.map(|p| p.sqnr_db)))
                 }
@@ -91,16 +93,13 @@ impl Session {
         let mut predicted = Vec::new();
         let mut params = Vec::with_capacity(fitted.len());
         for (site, fit) in graph.sites().iter().zip(fitted) {
-            match fit {
-                Some((fit, sqnr)) => {
-                    plan.set(&site.id, Some(SitePlan::fitted(fit.as_ref().clone())));
-                    predicted.extend(sqnr.map(|db| (site.id.clone(), db)));
-                    params.push(Some(fit));
-                }
-                None => {
-                    plan.set(&site.id, Some(SitePlan::Float));
-                    params.push(None);
-                }
+            if let Some((fit, sqnr)) = fit {
+                plan.set(&site.id, Some(SitePlan::fitted(fit.as_ref().clone())));
+                predicted.extend(sqnr.map(|db| (site.id.clone(), db)));
+                params.push(Some(fit));
+            } else {
+                plan.set(&site.id, Some(SitePlan::Float));
+                params.push(None);
             }
         }
         if let Some(stats) = self.stats() {

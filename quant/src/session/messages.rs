@@ -23,17 +23,51 @@ pub enum Request {
     Calibrate,
     /// Fit the plan, run sample `sample` in full precision and under `plan`, and answer with
     /// [`Event::Plan`] and [`Event::Sample`]. `text` replaces the sample's own sentence.
-    Show { generation: Generation, plan: Arc<Plan>, sample: usize, text: Option<String> },
+    Show {
+        /// Number of the request.
+        generation: Generation,
+        /// The whole plan.
+        plan: Arc<Plan>,
+        /// Number of the sample.
+        sample: usize,
+        /// A sentence in place of its own.
+        text: Option<String>,
+    },
     /// Evaluate all samples under `plan` in the background; answers with [`Event::Set`].
-    Evaluate { generation: Generation, plan: Arc<Plan> },
+    Evaluate {
+        /// Number of the request.
+        generation: Generation,
+        /// The whole plan.
+        plan: Arc<Plan>,
+    },
     /// Everything about one site under `plan`: histograms, channels, choices; answers with [`Event::Site`].
-    Site { generation: Generation, site: SiteId, plan: Arc<Plan> },
+    Site {
+        /// Number of the request.
+        generation: Generation,
+        /// Which site.
+        site: SiteId,
+        /// The whole plan.
+        plan: Arc<Plan>,
+    },
     /// Write plan, quantized weights and report into `folder`; answers with [`Event::Exported`].
-    Export { plan: Arc<Plan>, folder: PathBuf },
+    Export {
+        /// The whole plan.
+        plan: Arc<Plan>,
+        /// Where to.
+        folder: PathBuf,
+    },
     /// Write only the plan; answers with [`Event::Saved`].
-    Save { plan: Arc<Plan>, path: PathBuf },
+    Save {
+        /// The whole plan.
+        plan: Arc<Plan>,
+        /// The file.
+        path: PathBuf,
+    },
     /// Keep `plan` in the journal so that it survives a crash; one that names no site clears the journal. No answer.
-    Journal { plan: Arc<Plan> },
+    Journal {
+        /// The whole plan.
+        plan: Arc<Plan>,
+    },
     /// Stop what runs in the background (calibration, evaluation, export); partial results are kept.
     Cancel,
     /// End the worker.
@@ -46,9 +80,25 @@ pub enum Event {
     /// The model is open; sent once, before anything else.
     Opened(Arc<ModelView>),
     /// A long job moved on. `done == total` ends it.
-    Progress { job: Job, done: usize, total: usize, eta_seconds: Option<f64> },
+    Progress {
+        /// Which job.
+        job: Job,
+        /// Steps done.
+        done: usize,
+        /// Steps in all.
+        total: usize,
+        /// Estimated seconds left, once there is something to go by.
+        eta_seconds: Option<f64>,
+    },
     /// Sketches are there (or grew: it is sent a few times during calibration); in the order of the layers.
-    Calibrated { sites: Arc<Vec<SiteSummary>>, samples: usize, complete: bool },
+    Calibrated {
+        /// In the order of the layers.
+        sites: Arc<Vec<SiteSummary>>,
+        /// Samples counted.
+        samples: usize,
+        /// Whether that is the whole set.
+        complete: bool,
+    },
     /// The plan was fitted.
     Plan(Arc<PlanView>),
     /// One sample was run.
@@ -58,15 +108,32 @@ pub enum Event {
     /// Detail of one site.
     Site(Arc<SiteDetail>),
     /// Files were written.
-    Exported { files: Vec<PathBuf> },
+    Exported {
+        /// The files.
+        files: Vec<PathBuf>,
+    },
     /// The plan was written.
-    Saved { path: PathBuf },
+    Saved {
+        /// The file.
+        path: PathBuf,
+    },
     /// A job ended early because it was cancelled.
-    Cancelled { job: Job },
+    Cancelled {
+        /// Which job.
+        job: Job,
+    },
     /// Something failed; the session goes on. `message` says what to do.
-    Failed { job: Job, message: String },
+    Failed {
+        /// Which job.
+        job: Job,
+        /// For people.
+        message: String,
+    },
     /// Something the user should know, e.g. a word the model does not know.
-    Warning { message: String },
+    Warning {
+        /// For people.
+        message: String,
+    },
 }
 
 /// The kinds of work, for progress and failures.

@@ -30,7 +30,8 @@ impl Session {
     ) -> Result<SampleInputs, SessionError> {
         let sample = set.load(index)?;
         let own = sample.text.as_deref();
-        let place = || set.entries().get(index).map_or_else(|| sample.id.clone(), |entry| entry.place.clone());
+        let place =
+            || set.entries().get(index).map_or_else(|| sample.id.clone(), |entry| entry.place.clone());
         let Some(sentence) = text.or(own) else { return Err(SessionError::NoText { place: place() }) };
         let encoded = self.model.text.encode(sentence).map_err(|source| match text {
             Some(_) => source.into(),
@@ -44,7 +45,9 @@ impl Session {
         for &id in graph.inputs() {
             let node = graph.node(id);
             let value = match node.name.as_str() {
-                "pixel_values" => Value::new(vec![1, 3, height as usize, width as usize], pixels.values.clone()),
+                "pixel_values" => {
+                    Value::new(vec![1, 3, height as usize, width as usize], pixels.values.clone())
+                }
                 "input_ids" => Value::new(vec![1, encoded.input_ids.len()], numbers(&encoded.input_ids)),
                 _ => Value::new(vec![1, encoded.attention_mask.len()], numbers(&encoded.attention_mask)),
             };
@@ -98,7 +101,8 @@ impl Session {
         let none = Quantization::none(&self.model.graph);
         let cache = Some(&self.cache);
         let (full, _) = self.pool.install(|| self.mask(&inputs, &none, cache, cancel))?;
-        let (quantized, nodes_run) = self.pool.install(|| self.mask(&inputs, &quantization, cache, cancel))?;
+        let (quantized, nodes_run) =
+            self.pool.install(|| self.mask(&inputs, &quantization, cache, cancel))?;
         let full = Arc::new(full);
         if text.is_none() {
             lock(&self.reference).insert(index, Arc::clone(&full));

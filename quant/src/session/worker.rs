@@ -14,7 +14,6 @@ use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, Sampl
 use super::{Evaluation, Options, Parts, Session, SessionError, lock, presets};
 use crate::exec::Cancel;
 use crate::plan::{Journal, Plan};
-use crate::terms::Slot;
 
 /// Progress is reported at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(80);
@@ -235,7 +234,9 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
         let cancel = shared.fresh(LONG);
         let (job, outcome) = match request {
             Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
-            Request::Evaluate { generation, plan } => (Job::Evaluation, evaluate(shared, generation, &plan, &cancel)),
+            Request::Evaluate { generation, plan } => {
+                (Job::Evaluation, evaluate(shared, generation, &plan, &cancel))
+            }
             Request::Export { plan, folder } => (Job::Export, export(shared, &plan, &folder, &cancel)),
             Request::Save { plan, path } => (Job::Save, save(shared, &plan, &path)),
             _ => continue,
@@ -298,7 +299,12 @@ fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
     }
 }
 
-fn export(shared: &Shared, plan: &Plan, folder: &std::path::Path, cancel: &Cancel) -> Result<(), SessionError> {
+fn export(
+    shared: &Shared,
+    plan: &Plan,
+    folder: &std::path::Path,
+    cancel: &Cancel,
+) -> Result<(), SessionError> {
     let session = &shared.session;
     let fitted = session.fit_plan(plan)?;
     let mut report = reporter(shared, Job::Export);
@@ -379,9 +385,4 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
         weight_schemes: presets::weight_schemes(),
         activation_schemes: presets::activation_schemes(true),
     }
-}
-
-/// Whether a slot is a weight; interfaces offer other schemes for those.
-pub fn is_weight(slot: Slot) -> bool {
-    slot == Slot::Weight
 }

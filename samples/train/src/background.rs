@@ -65,7 +65,10 @@ fn synthetic(rng: &mut Rng, side: usize) -> Vec<[f32; 3]> {
         }
     }
     if rng.chance(0.3) {
-        let step: [f32; 3] = { let a = rng.range(-28.0, 28.0); [a, a * rng.range(0.5, 1.0), a * rng.range(0.5, 1.0)] };
+        let step: [f32; 3] = {
+            let a = rng.range(-28.0, 28.0);
+            [a, a * rng.range(0.5, 1.0), a * rng.range(0.5, 1.0)]
+        };
         let (sin, cos) = rng.range(0.0, std::f32::consts::PI).sin_cos();
         let width = rng.range(5.0, 20.0);
         let checks = rng.chance(0.5);

@@ -168,4 +168,3 @@ fn cells(ids: &[u8], objects: &[Object], side: usize) -> Vec<Cell> {
     }
     out
 }
-

@@ -18,7 +18,11 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// Writes beside the target first: a run that is killed leaves the previous file.
-pub fn write(path: &Path, tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)], meta: &[(&str, String)]) -> Result<()> {
+pub fn write(
+    path: &Path,
+    tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)],
+    meta: &[(&str, String)],
+) -> Result<()> {
     let meta: HashMap<String, String> = meta.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     let views = tensors.iter().map(|(name, dtype, shape, data)| {
         Ok::<_, Box<dyn Error>>((name.as_str(), TensorView::new(*dtype, shape.clone(), data)?))
@@ -42,7 +46,9 @@ pub fn load(path: &Path, params: &mut Params, optimizer: &mut AdamW) -> Result<u
     let file = fs::read(path)?;
     let (_, header) = SafeTensors::read_metadata(&file)?;
     let meta = header.metadata().clone().unwrap_or_default();
-    let number = |key: &str| meta.get(key).and_then(|v| v.parse::<u64>().ok()).ok_or("not a checkpoint of this program");
+    let number = |key: &str| {
+        meta.get(key).and_then(|v| v.parse::<u64>().ok()).ok_or("not a checkpoint of this program")
+    };
     let tensors = SafeTensors::deserialize(&file)?;
     let data = floats(tensors.tensor("params")?.data());
     if data.len() != params.data.len() {

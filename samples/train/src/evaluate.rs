@@ -105,7 +105,13 @@ impl Report {
 }
 
 /// Foreground scores (difference of the two logits) at full size for every picture of a batch.
-pub fn predict(model: &Model, params: &Params, plans: &Plans, batch: &mut Batch, side: usize) -> Vec<Vec<f32>> {
+pub fn predict(
+    model: &Model,
+    params: &Params,
+    plans: &Plans,
+    batch: &mut Batch,
+    side: usize,
+) -> Vec<Vec<f32>> {
     let mut tape = Tape::new(params, Workspace::default(), false);
     let patches = std::mem::take(&mut batch.patches);
     let out = model.forward(&mut tape, plans, patches, &batch.ids, &batch.words);
@@ -162,7 +168,13 @@ pub fn run(
                     for (j, q) in part.iter().enumerate() {
                         let at = i * share + j;
                         let foreign = &questions[(at + 1) % questions.len()].expression;
-                        ask(&Setting { model, params, plans, side }, &scenes[q.scene], q, foreign, &mut report);
+                        ask(
+                            &Setting { model, params, plans, side },
+                            &scenes[q.scene],
+                            q,
+                            foreign,
+                            &mut report,
+                        );
                     }
                     report
                 })

@@ -42,8 +42,8 @@ pool), --batch 8 (per replica), --replicas 2 (threads), --small 0.5 (share of th
 --every 10000 (images between evaluations), --out samples/train/run, --art samples/art";
 
 const OPTIONS: [&str; 15] = [
-    "seed", "images", "scenes", "refresh", "batch", "replicas", "small", "rate", "every", "out", "art", "model", "to",
-    "from", "count",
+    "seed", "images", "scenes", "refresh", "batch", "replicas", "small", "rate", "every", "out", "art",
+    "model", "to", "from", "count",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -162,7 +162,12 @@ impl Model {
         let mut b = Builder { params, rng: Rng::new(seed, 0x0001_417a) };
         let patch_values = truncated(&mut b.rng, EMBED * 48, 0.8 / 48f32.sqrt());
         let patch = (
-            b.params.add("backbone.patch_embed.proj.weight".into(), &[EMBED, 3, 4, 4], Layout::Patch, patch_values),
+            b.params.add(
+                "backbone.patch_embed.proj.weight".into(),
+                &[EMBED, 3, 4, 4],
+                Layout::Patch,
+                patch_values,
+            ),
             b.params.add("backbone.patch_embed.proj.bias".into(), &[EMBED], Layout::Plain, vec![0.0; EMBED]),
         );
         let patch_norm = b.norm("backbone.patch_embed.norm", EMBED);
@@ -240,7 +245,14 @@ impl Model {
     }
 
     /// `patches` is `[images * (side / 4)^2, 48]` of normalised pixels in the order (row, column, channel).
-    pub fn forward(&self, t: &mut Tape, plans: &Plans, patches: Vec<f32>, ids: &[u32], mask: &[f32]) -> Output {
+    pub fn forward(
+        &self,
+        t: &mut Tape,
+        plans: &Plans,
+        patches: Vec<f32>,
+        ids: &[u32],
+        mask: &[f32],
+    ) -> Output {
         let words = self.encode(t, &plans.text, ids, mask);
         let hidden: Vec<f32> = mask.iter().map(|m| 1e4 * m - 1e4).collect();
         let x = t.leaf(patches, 48);
@@ -328,7 +340,12 @@ impl Model {
                 Arc::new(Plan::dense(grid * grid, WORDS, 1, EMBED << i))
             })
             .collect();
-        Plans { side, windows, fusion, text: Arc::new(Plan::dense(WORDS, WORDS, TEXT_HEADS, TEXT / TEXT_HEADS)) }
+        Plans {
+            side,
+            windows,
+            fusion,
+            text: Arc::new(Plan::dense(WORDS, WORDS, TEXT_HEADS, TEXT / TEXT_HEADS)),
+        }
     }
 }
 

@@ -83,7 +83,11 @@ fn attempt(art: &Art, rng: &mut Rng, drawings: Drawings) -> Option<Scene> {
             let known: Vec<usize> = (0..STYLES.len()).filter(|s| !held_out(category, *s)).collect();
             *rng.pick(&known)
         };
-        let tint = if i < group && group > 1 { tinted.then(|| tints[i]) } else { rng.chance(0.15).then(|| rng.below(TINTS.len())) };
+        let tint = if i < group && group > 1 {
+            tinted.then(|| tints[i])
+        } else {
+            rng.chance(0.15).then(|| rng.below(TINTS.len()))
+        };
         let mut size = 32.0 * (most / 32.0f32).powf(rng.unit());
         if contrast && i < group {
             size = if i == 0 { rng.range(32.0, 38.0) } else { rng.range(most * 0.85, most) };
@@ -122,7 +126,10 @@ fn place(art: &Art, rng: &mut Rng, plans: &mut [Plan]) -> Option<()> {
                 w * h <= 0.22 * area(b).min(area(o))
             })
         };
-        let found = { let mut tries = tries; tries.find(|b| free(b))? };
+        let found = {
+            let mut tries = tries;
+            tries.find(|b| free(b))?
+        };
         plan.object.x = f32::midpoint(found[0], found[2]);
         plan.object.y = f32::midpoint(found[1], found[3]);
         boxes.push(found);

@@ -41,7 +41,8 @@ impl Level {
         let mut pixels = Vec::with_capacity(w * h);
         for y in 0..h {
             for x in 0..w {
-                let four = [at(2 * x, 2 * y), at(2 * x + 1, 2 * y), at(2 * x, 2 * y + 1), at(2 * x + 1, 2 * y + 1)];
+                let four =
+                    [at(2 * x, 2 * y), at(2 * x + 1, 2 * y), at(2 * x, 2 * y + 1), at(2 * x + 1, 2 * y + 1)];
                 pixels.push(std::array::from_fn(|c| four.iter().map(|p| p[c]).sum::<f32>() / 4.0));
             }
         }
@@ -58,7 +59,8 @@ impl Sprite {
     /// A copy with its hue replaced: luminance, stretched to its 3rd to 97th percentile, times the colour.
     pub fn tinted(&self, colour: [f32; 3], blend: f32) -> Self {
         let luminance = |p: &[f32; 4]| (0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2]) * 255.0 / p[3].max(1.0);
-        let mut all: Vec<f32> = self.levels[0].pixels.iter().filter(|p| p[3] > 128.0).map(luminance).collect();
+        let mut all: Vec<f32> =
+            self.levels[0].pixels.iter().filter(|p| p[3] > 128.0).map(luminance).collect();
         all.sort_by(f32::total_cmp);
         let at = |share: f32| all[(share * (all.len() - 1) as f32) as usize];
         let (low, high) = (at(0.03), at(0.97).max(at(0.03) + 1.0));
@@ -108,7 +110,8 @@ impl Art {
                     let c = |i: usize| f32::from(p[i]) * a / 255.0;
                     [c(0), c(1), c(2), a]
                 });
-                let full = Level { w: image.width() as usize, h: image.height() as usize, pixels: pixels.collect() };
+                let full =
+                    Level { w: image.width() as usize, h: image.height() as usize, pixels: pixels.collect() };
                 let half = full.half();
                 let quarter = half.half();
                 styles.push(Sprite { levels: vec![full, half, quarter] });

@@ -52,13 +52,22 @@ pub struct Options {
 }
 
 /// Composes scenes `first..first + count` of a pool on all threads.
-pub fn pool(art: &Art, seed: u64, first: u64, count: usize, drawings: Drawings, threads: usize) -> Vec<Scene> {
+pub fn pool(
+    art: &Art,
+    seed: u64,
+    first: u64,
+    count: usize,
+    drawings: Drawings,
+    threads: usize,
+) -> Vec<Scene> {
     let share = count.div_ceil(threads);
     std::thread::scope(|scope| {
         let parts: Vec<_> = (0..threads)
             .map(|t| {
                 let range = t * share..((t + 1) * share).min(count);
-                scope.spawn(move || range.map(|i| compose(art, seed, first + i as u64, drawings)).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    range.map(|i| compose(art, seed, first + i as u64, drawings)).collect::<Vec<_>>()
+                })
             })
             .collect();
         parts.into_iter().flat_map(|p| p.join().expect("a composing thread panicked")).collect()
@@ -251,7 +260,16 @@ mod tests {
         let side = 96;
         let plans = model.plans(side);
         let run = |params: &Params| {
-            let step = Step { model: &model, params, plans: &plans, pool: &scenes, side, aux: 1.0, batch: 2, seed: 7 };
+            let step = Step {
+                model: &model,
+                params,
+                plans: &plans,
+                pool: &scenes,
+                side,
+                aux: 1.0,
+                batch: 2,
+                seed: 7,
+            };
             let (work, _, l) = replica(&step, 0, Workspace::default());
             (work.grads, f64::from(l[0]) + f64::from(l[1]) + f64::from(l[2]) + 0.5 * f64::from(l[3]))
         };

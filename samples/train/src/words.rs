@@ -64,7 +64,12 @@ const PLACE_GAP: f32 = 0.13;
 const RELATION_GAP: f32 = 0.10;
 
 fn rivals(objects: &[Object], i: usize) -> Vec<&Object> {
-    objects.iter().enumerate().filter(|(j, o)| *j != i && o.category == objects[i].category).map(|(_, o)| o).collect()
+    objects
+        .iter()
+        .enumerate()
+        .filter(|(j, o)| *j != i && o.category == objects[i].category)
+        .map(|(_, o)| o)
+        .collect()
 }
 
 /// Signed distance of `a` in direction 0 left, 1 right, 2 above, 3 below of `b`, and the offset across.
@@ -104,7 +109,10 @@ fn facts(objects: &[Object]) -> Vec<Fact> {
             }
         }
         for (j, mark) in objects.iter().enumerate() {
-            if j == target || mark.category == o.category || objects.iter().filter(|x| x.category == mark.category).count() > 1 {
+            if j == target
+                || mark.category == o.category
+                || objects.iter().filter(|x| x.category == mark.category).count() > 1
+            {
                 continue;
             }
             for side in 0..4 {
@@ -126,7 +134,8 @@ fn phrase(objects: &[Object], fact: Fact, rng: &mut Rng) -> String {
     let article = pick(rng, &["the ", "the ", "the ", "", "a "]);
     // "a" goes with neither "apple" nor "grapes".
     let plural = noun == "grapes";
-    let article = if article == "a " && (plural || noun.starts_with(['a', 'e', 'o', 'u'])) { "the " } else { article };
+    let article =
+        if article == "a " && (plural || noun.starts_with(['a', 'e', 'o', 'u'])) { "the " } else { article };
     let the = if article.is_empty() { "" } else { "the " };
     let sized = |rng: &mut Rng, of: usize, large: bool| -> &'static str {
         match (large, of) {
@@ -140,7 +149,11 @@ fn phrase(objects: &[Object], fact: Fact, rng: &mut Rng) -> String {
         How::Category => format!("{article}{noun}"),
         How::Colour { .. } => {
             let colour = TINTS[objects[fact.target].tint.unwrap_or(0)].0;
-            if rng.chance(0.15) { format!("{the}{noun} that {} {colour}", if plural { "are" } else { "is" }) } else { format!("{article}{colour} {noun}") }
+            if rng.chance(0.15) {
+                format!("{the}{noun} that {} {colour}", if plural { "are" } else { "is" })
+            } else {
+                format!("{article}{colour} {noun}")
+            }
         }
         How::Largest { of } => format!("{the}{} {noun}", sized(rng, of, true)),
         How::Smallest { of } => format!("{the}{} {noun}", sized(rng, of, false)),
@@ -186,11 +199,23 @@ fn phrase(objects: &[Object], fact: Fact, rng: &mut Rng) -> String {
 fn weight(fact: &Fact, objects: &[Object]) -> f32 {
     match fact.how {
         How::Category => 0.5,
-        How::Colour { needed } => if needed { 1.2 } else { 0.3 },
+        How::Colour { needed } => {
+            if needed {
+                1.2
+            } else {
+                0.3
+            }
+        }
         How::Largest { .. } | How::Smallest { .. } => 2.6,
         How::Side(..) => 0.8,
         // Without rivals the category alone would do.
-        How::Beside(..) => if rivals(objects, fact.target).is_empty() { 0.15 } else { 1.0 },
+        How::Beside(..) => {
+            if rivals(objects, fact.target).is_empty() {
+                0.15
+            } else {
+                1.0
+            }
+        }
     }
 }
 
@@ -214,7 +239,9 @@ pub fn all(objects: &[Object], rng: &mut Rng) -> Vec<Expression> {
     });
     let say = |f: &Fact| (f.target, f.kind, *f);
     let list: Vec<_> = facts.iter().map(say).collect();
-    list.into_iter().map(|(target, kind, f)| Expression { text: phrase(objects, f, rng), target, kind }).collect()
+    list.into_iter()
+        .map(|(target, kind, f)| Expression { text: phrase(objects, f, rng), target, kind })
+        .collect()
 }
 
 /// Every word, special tokens first; the position is the token id.

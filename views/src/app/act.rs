@@ -39,7 +39,7 @@ impl App {
                 let product = self
                     .layer()
                     .is_some_and(|layer| layer.sites.iter().all(|site| site.site.slot != Slot::Weight));
-                let next = if product && self.operand == Operand::Activation(0) { 1 } else { 0 };
+                let next = usize::from(product && self.operand == Operand::Activation(0));
                 self.show_operand(Operand::Activation(next))
             }
             Action::Weight => self.show_operand(Operand::Weight),
@@ -68,13 +68,13 @@ impl App {
                 Vec::new()
             }
             Action::Float => self.toggle_float(),
-            Action::Choose => match key.and_then(Key::digit) {
-                Some(digit) => self.choose(digit.saturating_sub(1)),
-                None => {
-                    self.set_focus(Pane::Quantizers);
-                    Vec::new()
+            Action::Choose => {
+                if let Some(digit) = key.and_then(Key::digit) {
+                    return self.choose(digit.saturating_sub(1));
                 }
-            },
+                self.set_focus(Pane::Quantizers);
+                Vec::new()
+            }
             Action::ApplyToRole => self.apply_to_role(),
             Action::Presets => {
                 self.overlays.push(Overlay::Presets(0));
@@ -108,6 +108,10 @@ impl App {
             }
             Action::NextSample => self.step_sample(1),
             Action::PreviousSample => self.step_sample(-1),
+            Action::WorstSample => {
+                let by = self.worst_sample().map_or(0, |worst| worst as isize - self.sample as isize);
+                self.step_sample(by)
+            }
             Action::Sentence => {
                 let text = self.sentence().to_owned();
                 self.reveal(Pane::Samples);

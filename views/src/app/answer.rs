@@ -13,7 +13,7 @@ impl App {
         match event {
             Event::Opened(model) => return self.opened(model),
             Event::Progress { job, done, total, eta_seconds } => {
-                self.jobs.progress(job, done, total, eta_seconds)
+                self.jobs.progress(job, done, total, eta_seconds);
             }
             Event::Calibrated { sites, samples, complete } => {
                 return self.calibrated(sites, samples, complete);

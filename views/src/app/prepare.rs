@@ -23,9 +23,12 @@ pub struct Rasters {
     pub masks: Vec<(MaskView, Rect, Raster)>,
     /// Share of the values below and above the clip borders.
     pub clipped: (f64, f64),
-    plot_key: Option<(usize, u64, Rect, Plot)>,
-    masks_key: Option<(usize, u64, Vec<(MaskView, Rect)>)>,
+    plot_key: Option<(Identity, Rect, Plot)>,
+    masks_key: Option<(Identity, Vec<(MaskView, Rect)>)>,
 }
+
+/// Which answer of the session a picture was made from: its address and generation.
+type Identity = (usize, u64);
 
 impl App {
     /// Makes everything ready for a frame of this size.
@@ -44,7 +47,7 @@ impl App {
     fn prepare_plot(&mut self, rect: Option<Rect>) {
         let (Some(rect), Some(detail)) = (rect, self.site_detail()) else { return };
         let area = histogram_area(rect);
-        let key = (std::ptr::from_ref(detail) as usize, detail.generation, area, self.plot);
+        let key = ((std::ptr::from_ref(detail) as usize, detail.generation), area, self.plot);
         if self.rasters.plot_key == Some(key) {
             return;
         }
@@ -59,12 +62,12 @@ impl App {
     fn prepare_masks(&mut self, rect: Option<Rect>) {
         let (Some(rect), Some(shown)) = (rect, self.shown.clone()) else { return };
         let areas = picture_areas(rect, self.masks, (shown.picture.width, shown.picture.height));
-        let key = (Arc::as_ptr(&shown) as usize, shown.generation, areas);
+        let key = ((Arc::as_ptr(&shown) as usize, shown.generation), areas);
         if self.rasters.masks_key.as_ref() == Some(&key) {
             return;
         }
         self.rasters.masks = key
-            .2
+            .1
             .iter()
             .map(|(view, area)| (*view, *area, mask_raster(&shown, *view, *area, self)))
             .collect();

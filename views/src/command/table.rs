@@ -166,6 +166,15 @@ pub static COMMANDS: &[Command] = &[
     ),
     row(A::PreviousSample, "sample before", "Show the sample before", &["p"], Group::Sample, None, sampled),
     row(
+        A::WorstSample,
+        "worst sample",
+        "Show the sample with the least IoU under the plan",
+        &["N"],
+        Group::Sample,
+        None,
+        scored,
+    ),
+    row(
         A::Sentence,
         "sentence",
         "Type another sentence for this sample",
@@ -191,7 +200,7 @@ pub static COMMANDS: &[Command] = &[
         &["v"],
         Group::Sample,
         Some((18, "evaluate")),
-        sampled,
+        evaluable,
     ),
     row(
         A::Calibrate,
@@ -218,9 +227,9 @@ pub static COMMANDS: &[Command] = &[
         &["e"],
         Group::Program,
         Some((19, "export")),
-        editable,
+        writable,
     ),
-    row(A::Save, "save", "Write the plan", &["s", "ctrl-s"], Group::Program, Some((20, "save")), editable),
+    row(A::Save, "save", "Write the plan", &["s", "ctrl-s"], Group::Program, Some((20, "save")), writable),
     row(
         A::Copy,
         "copy name",
@@ -334,6 +343,29 @@ fn redoable(app: &App) -> Result<(), Reason> {
 fn sampled(app: &App) -> Result<(), Reason> {
     alive(app)?;
     if app.sample_count() == 0 { Err("there are no samples") } else { Ok(()) }
+}
+
+fn calibrated(app: &App) -> Result<(), Reason> {
+    if app.calibration.complete {
+        Ok(())
+    } else {
+        Err("a plan cannot be fitted before the calibration is complete")
+    }
+}
+
+fn evaluable(app: &App) -> Result<(), Reason> {
+    sampled(app)?;
+    calibrated(app)
+}
+
+fn writable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    calibrated(app)
+}
+
+fn scored(app: &App) -> Result<(), Reason> {
+    sampled(app)?;
+    if app.worst_sample().is_some() { Ok(()) } else { Err("the samples are not evaluated yet") }
 }
 
 fn retyped(app: &App) -> Result<(), Reason> {

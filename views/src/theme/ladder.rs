@@ -88,18 +88,32 @@ impl ColorDepth {
     }
 }
 
-/// Brings a painted frame down to a depth.
+/// Brings a painted frame down to what the terminal can show.
 #[derive(Debug, Clone, Copy)]
-pub struct Ladder(pub ColorDepth);
+pub struct Ladder {
+    /// Colours it has.
+    pub depth: ColorDepth,
+    /// Whether it only has ASCII.
+    pub ascii: bool,
+}
 
 impl Ladder {
-    /// Replaces every colour of the frame that the terminal cannot show.
+    /// Replaces every colour and character of the frame that the terminal cannot show. Views draw ASCII
+    /// themselves where they are told to; this catches names and sentences that come from files.
     pub fn apply(self, buffer: &mut Buffer) {
-        if self.0 == ColorDepth::TrueColor {
+        if self.ascii {
+            for cell in &mut buffer.content {
+                if !cell.symbol().is_ascii() {
+                    let ch = cell.symbol().chars().next().map_or(' ', plain);
+                    cell.set_char(ch);
+                }
+            }
+        }
+        if self.depth == ColorDepth::TrueColor {
             return;
         }
         for cell in &mut buffer.content {
-            if self.0 == ColorDepth::None && cell.bg != Color::Reset {
+            if self.depth == ColorDepth::None && cell.bg != Color::Reset {
                 cell.modifier.insert(Modifier::REVERSED);
             }
             cell.fg = self.color(cell.fg);
@@ -109,12 +123,26 @@ impl Ladder {
 
     /// The nearest colour that the terminal can show.
     pub fn color(self, color: Color) -> Color {
-        match (self.0, color) {
+        match (self.depth, color) {
             (ColorDepth::None, _) => Color::Reset,
             (ColorDepth::Ansi256, Color::Rgb(r, g, b)) => Color::Indexed(nearest_256(r, g, b)),
             (ColorDepth::Ansi16, Color::Rgb(r, g, b)) => nearest_16(r, g, b),
             _ => color,
         }
+    }
+}
+
+/// What stands for a character in ASCII.
+const fn plain(ch: char) -> char {
+    match ch {
+        '–' | '—' | '−' | '‑' => '-',
+        '…' | '±' => '~',
+        '“' | '”' | '„' => '"',
+        '‘' | '’' => '\'',
+        '×' => 'x',
+        '√' => 'v',
+        '·' | '•' => '.',
+        _ => '?',
     }
 }
 
@@ -174,7 +202,8 @@ mod tests {
     #[test]
     fn the_environment_decides_unless_the_user_does() {
         use ColorChoice::{Always, Auto, Exactly, Never};
-        let cases: &[(ColorChoice, &[(&str, &str)], ColorDepth)] = &[
+        type Variables = &'static [(&'static str, &'static str)];
+        let cases: &[(ColorChoice, Variables, ColorDepth)] = &[
             (Auto, &[("TERM", "xterm")], ColorDepth::Ansi16),
             (Auto, &[("TERM", "xterm-256color")], ColorDepth::Ansi256),
             (Auto, &[("TERM", "xterm-256color"), ("COLORTERM", "truecolor")], ColorDepth::TrueColor),
@@ -208,7 +237,8 @@ mod tests {
     #[test]
     fn without_colours_nothing_keeps_one() {
         for color in [Color::Red, Color::Rgb(1, 2, 3), Color::Indexed(7), Color::Reset] {
-            assert_eq!(Ladder(ColorDepth::None).color(color), Color::Reset);
+            let ladder = Ladder { depth: ColorDepth::None, ascii: false };
+            assert_eq!(ladder.color(color), Color::Reset);
         }
     }
 }

@@ -17,6 +17,8 @@ pub fn bits_offered(app: &App) -> Vec<Bits> {
         _ => usual(),
     };
     offered.retain(|bits| !bits.is_float());
+    // A plan from a file may hold a width that is not offered.
+    offered.push(app.bits());
     offered.push(Bits::FLOAT);
     offered.sort();
     offered.dedup();

@@ -64,7 +64,7 @@ fn draw(
         let rect = Rect { y: inner.y + 1 + row as u16, height: 1, ..inner };
         match entry {
             Entry::Heading(group) => {
-                Line::styled(format!(" {}", group.title()), theme.strong()).render(rect, buffer)
+                Line::styled(format!(" {}", group.title()), theme.strong()).render(rect, buffer);
             }
             Entry::Command(place) => {
                 if let Some(command) = COMMANDS.get(*place) {

@@ -46,9 +46,16 @@ fn facts(app: &App) -> Vec<Fact> {
     let glyphs = theme.glyphs;
     let mut facts = Vec::new();
     let Some(model) = &app.model else {
+        let frames = glyphs.spinner;
+        let spinner = match frames.get(app.tick % frames.len().max(1)) {
+            Some(frame) if !app.ended => format!("{frame} "),
+            _ => String::new(),
+        };
         let name = Span::styled("bitloupe", theme.accent().patch(theme.strong()));
-        facts
-            .push(Fact { rank: 0, spans: vec![name, Span::raw(format!("  opening {}", app.setup.opening))] });
+        facts.push(Fact {
+            rank: 0,
+            spans: vec![name, Span::raw(format!("  {spinner}opening {}", app.setup.opening))],
+        });
         return facts;
     };
     facts.push(Fact { rank: 8, spans: vec![Span::styled("bitloupe", theme.accent().patch(theme.strong()))] });

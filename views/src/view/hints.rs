@@ -110,14 +110,16 @@ fn hint_key(app: &App, command: &Command) -> String {
     }
 }
 
+/// Length of a progress bar.
+const CELLS: usize = 10;
+
 fn busy(app: &App, running: Running) -> Line<'static> {
     let theme = &app.theme;
     let spinner = theme.glyphs.spinner;
     let frame = spinner.get(app.tick % spinner.len().max(1)).copied().unwrap_or("");
     let mut spans = vec![Span::styled(format!(" {frame} {} ", word(running.job)), theme.accent())];
-    if running.total > 0 {
-        const CELLS: usize = 10;
-        let filled = (running.done * CELLS / running.total).min(CELLS);
+    if let Some(filled) = running.done.saturating_mul(CELLS).checked_div(running.total) {
+        let filled = filled.min(CELLS);
         let (full, empty) = theme.glyphs.progress;
         spans.push(Span::styled(full.repeat(filled), theme.accent()));
         spans.push(Span::styled(empty.repeat(CELLS - filled), theme.dim()));

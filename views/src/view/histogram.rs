@@ -37,7 +37,11 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         Line::styled(text, theme.dim()).render(first, buffer);
         return;
     };
-    let legend = if app.plot.channels { channel_legend(app, &detail.channels) } else { plot_legend(app) };
+    let legend = if app.plot.channels {
+        channel_legend(app, &detail.channels)
+    } else {
+        plot_legend(app, usize::from(inner.width))
+    };
     legend.render(first, buffer);
     if let Some(raster) = &app.rasters.plot {
         raster.render(plot_area(area).intersection(area), buffer);
@@ -62,42 +66,45 @@ fn title(app: &App, room: usize) -> Line<'static> {
     line
 }
 
-fn plot_legend(app: &App) -> Line<'static> {
+/// What the signs mean and where the grid ends; what does not fit is left out from the end on.
+fn plot_legend(app: &App, room: usize) -> Line<'static> {
     let theme = &app.theme;
     let glyphs = theme.glyphs;
     let bar = glyphs.bars.get(5).copied().unwrap_or('#');
-    let mut line = Line::from(vec![Span::styled(format!(" {bar}"), theme.float()), Span::raw(" fp")]);
-    let Some(detail) = app.site_detail() else { return line };
+    let Some(detail) = app.site_detail() else { return Line::default() };
+    let mut parts = vec![vec![Span::styled(format!("{bar}"), theme.float()), Span::raw(" fp")]];
     if detail.dequantized.is_some() && app.plot.dequantized {
-        if app.plot.log_values {
-            line.push_span(Span::styled("  de-quantized: on the linear axis (l)", theme.dim()));
+        parts.push(if app.plot.log_values {
+            vec![Span::styled("de-quantized only on the linear axis (l)", theme.dim())]
         } else {
-            line.push_span(Span::styled(format!("  {}", glyphs.stem), theme.quantized()));
-            line.push_span(" de-quantized (own scale)");
-        }
-    }
-    if !detail.levels.is_empty() {
-        line.push_span(Span::styled(format!("  {}", glyphs.level), theme.quantized()));
-        line.push_span(format!(" {} levels", detail.levels.len()));
+            vec![Span::styled(glyphs.stem.to_string(), theme.quantized()), Span::raw(" de-quantized")]
+        });
     }
     if let Some((low, high)) = detail.clip {
         let (below, above) = app.rasters.clipped;
         let lost = below + above;
         let style = if lost > 0.001 { theme.bad() } else { Style::new() };
-        line.push_span(Span::styled(format!("  {}{}", glyphs.clip_left, glyphs.clip_right), theme.bad()));
-        let range = format!(" {} to {}", figure(f64::from(low)), figure(f64::from(high)));
-        line.push_span(range);
-        line.push_span(Span::styled(format!(", {} % clipped", figure(lost * 100.0)), style));
+        let clipped = format!("{}{} {} % clipped", glyphs.clip_left, glyphs.clip_right, figure(lost * 100.0));
+        parts.push(vec![Span::styled(clipped, style)]);
+        let ends = format!("at {} and {}", figure(f64::from(low)), figure(f64::from(high)));
+        parts.push(vec![Span::styled(ends, theme.dim())]);
+    }
+    if !detail.levels.is_empty() {
+        let levels = format!(" {} levels", detail.levels.len());
+        parts.push(vec![Span::styled(glyphs.level.to_string(), theme.quantized()), Span::raw(levels)]);
     }
     if let Some(summary) = app.summary() {
-        let figures = format!(
-            "  {} min {} max {} std {}",
-            glyphs.dot,
-            figure(f64::from(summary.min)),
-            figure(f64::from(summary.max)),
-            figure(summary.std)
-        );
-        line.push_span(Span::styled(figures, theme.dim()));
+        let (min, max) = (figure(f64::from(summary.min)), figure(f64::from(summary.max)));
+        let figures = format!("{} min {min} max {max} std {}", glyphs.dot, figure(summary.std));
+        parts.push(vec![Span::styled(figures, theme.dim())]);
+    }
+    let mut line = Line::from(" ");
+    for part in parts {
+        let width: usize = part.iter().map(|span| text::width(&span.content)).sum();
+        if line.width() + width <= room {
+            line.spans.extend(part);
+            line.push_span("  ");
+        }
     }
     line
 }

@@ -99,20 +99,19 @@ fn title(app: &App) -> Line<'static> {
 }
 
 fn head(app: &App, columns: Columns) -> Line<'static> {
-    let mut text = format!(" {:<width$}", "name", width = columns.name.saturating_sub(1));
+    let mut parts = vec![format!(" {:<width$}", "name", width = columns.name.saturating_sub(1))];
     if columns.op {
-        text.push_str(&format!("{:<width$}", "op", width = Columns::OP));
+        parts.push(format!("{:<width$}", "op", width = Columns::OP));
     }
     if columns.share {
-        text.push_str(&format!("{:>width$}", "MACs", width = Columns::SHARE - 1));
-        text.push(' ');
+        parts.push(format!("{:>width$} ", "MACs", width = Columns::SHARE - 1));
     }
-    text.push_str(&format!("{:>3}{:>3}  ", "W", "A"));
+    parts.push("  W  A  ".to_owned());
     if columns.class {
-        text.push_str(&format!("{:<width$}", "class", width = Columns::CLASS));
+        parts.push(format!("{:<width$}", "class", width = Columns::CLASS));
     }
-    text.push_str(&format!("{:>width$}", "dB", width = Columns::DECIBELS - 1));
-    Line::styled(text, app.theme.dim())
+    parts.push(format!("{:>width$}", "dB", width = Columns::DECIBELS - 1));
+    Line::styled(parts.concat(), app.theme.dim())
 }
 
 fn draw_row(app: &App, row: &Row, columns: Columns, total_macs: u64, area: Rect, buffer: &mut Buffer) {

@@ -75,13 +75,15 @@ fn row(
     let glyphs = theme.glyphs;
     let cursor = if marks.current { glyphs.cursor } else { " " };
     let number = if place < 9 { (place + 1).to_string() } else { " ".to_owned() };
+    // In a narrow pane the cursor sign alone says which one is current.
+    let wide = width >= 50;
     let mark = match (marks.current, marks.best) {
-        (true, true) => "current best",
-        (true, false) => "current",
-        (false, true) => "best",
-        (false, false) => "",
+        (true, true) if wide => "current best",
+        (true, false) if wide => "current",
+        (_, true) => "best",
+        _ => "",
     };
-    let room = width.saturating_sub(4 + 9 + 14);
+    let room = width.saturating_sub(3 + 9 + if wide { 14 } else { 6 });
     let label = text::head(label, room, glyphs);
     let pad = room.saturating_sub(text::width(&label));
     let (figure, style) = match value {

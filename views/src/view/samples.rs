@@ -120,7 +120,8 @@ fn figures(app: &App, room: usize) -> Line<'static> {
     let Some(shown) = &app.shown else { return Line::default() };
     let current = app.sample_is_current();
     let base = if current { Style::new() } else { theme.dim() };
-    let mut line = Line::from(Span::styled(" IoU", theme.dim()));
+    let mut line = Line::from(Span::styled(" IoU:", theme.dim()));
+    let mut float_iou = None;
     if let (Some(float), Some(quantized)) = (shown.full_precision_iou, shown.quantized_iou) {
         line.push_span(Span::styled(
             format!(" truth {}", text::share(quantized)),
@@ -137,12 +138,18 @@ fn figures(app: &App, room: usize) -> Line<'static> {
             format!(" {sign}{}", text::share(loss.abs())),
             if current { style } else { base },
         ));
-        line.push_span(Span::styled(format!(" (fp {})", text::share(float)), theme.dim()));
+        float_iou = Some(float);
     }
-    line.push_span(Span::styled(format!("  with fp {}", text::share(shown.agreement)), base));
+    line.push_span(Span::styled(format!("  full precision {}", text::share(shown.agreement)), base));
     if !current {
         line.push_span(Span::styled("  running", theme.warn()));
         return line;
+    }
+    if let Some(float) = float_iou {
+        let text = format!("  {} fp with truth {}", theme.glyphs.dot, text::share(float));
+        if line.width() + text::width(&text) <= room {
+            line.push_span(Span::styled(text, theme.dim()));
+        }
     }
     let cost = format!(
         "  {} {:.0} ms, {} of {} nodes",

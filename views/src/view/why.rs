@@ -37,11 +37,8 @@ fn lines(app: &App) -> Vec<Line<'_>> {
     if !facts.is_empty() {
         lines.push(Line::styled(facts.join(&format!("  {}  ", theme.glyphs.dot)), theme.dim()));
     }
-    let mut counts = format!("{} values", text::count(summary.count));
-    if summary.zeros > 0 && summary.count > 0 {
-        counts
-            .push_str(&format!(", {} % zeros", figure(summary.zeros as f64 / summary.count as f64 * 100.0)));
-    }
+    let zeros = summary.zeros as f64 / summary.count.max(1) as f64 * 100.0;
+    let counts = format!("{} values, {} % zeros", text::count(summary.count), figure(zeros));
     lines.push(Line::styled(counts, theme.dim()));
     if summary.nan + summary.inf > 0 {
         let text = format!("{} {} NaN, {} infinite values", theme.glyphs.warning, summary.nan, summary.inf);

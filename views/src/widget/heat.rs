@@ -10,6 +10,9 @@ use crate::theme::Theme;
 /// A channel is marked when it reaches this many times further than the median channel.
 const OUTLIER: f32 = 4.0;
 
+/// Cells left of the drawing, for figures.
+const MARGIN: u16 = 6;
+
 /// What is drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Heat<'a> {
@@ -29,7 +32,6 @@ impl Heat<'_> {
     /// Draws into cells of the size of `area`.
     pub fn raster(&self, area: Rect, theme: &Theme) -> Raster {
         let mut raster = Raster::new(area.width, area.height);
-        const MARGIN: u16 = 6;
         let width = area.width.saturating_sub(MARGIN + 2);
         let height = area.height.saturating_sub(1);
         if width < 4 || height == 0 || self.rows == 0 || self.columns == 0 {
@@ -38,7 +40,7 @@ impl Heat<'_> {
         let peaks = self.peaks(width, height);
         for y in 0..height {
             for x in 0..width {
-                raster.set(MARGIN + x, y, self.spot(&peaks, x, y, width, theme));
+                raster.set(MARGIN + x, y, spot(&peaks, x, y, width, theme));
             }
         }
         self.rows_axis(&mut raster, height, MARGIN + width, theme);
@@ -67,21 +69,6 @@ impl Heat<'_> {
         peaks
     }
 
-    fn spot(&self, peaks: &[f32], x: u16, y: u16, width: u16, theme: &Theme) -> Spot {
-        let share =
-            peaks.get(usize::from(y) * usize::from(width) + usize::from(x)).copied().unwrap_or_default();
-        // The square root keeps thin tails visible beside the bulk.
-        let heat = share.clamp(0.0, 1.0).sqrt();
-        if heat <= 0.0 {
-            return Spot::BLANK;
-        }
-        if theme.has_shades() {
-            return Spot::new(' ', ratatui::style::Style::new().bg(ramp(heat)));
-        }
-        let step = (heat * 4.0).ceil().clamp(1.0, 4.0) as usize;
-        Spot::new(theme.glyphs.shades.get(step).copied().unwrap_or('#'), theme.float())
-    }
-
     fn rows_axis(&self, raster: &mut Raster, height: u16, right: u16, theme: &Theme) {
         let channels = self.channels.len().max(self.rows);
         let limit = outlier_limit(self.channels);
@@ -96,6 +83,20 @@ impl Heat<'_> {
             }
         }
     }
+}
+
+fn spot(peaks: &[f32], x: u16, y: u16, width: u16, theme: &Theme) -> Spot {
+    let share = peaks.get(usize::from(y) * usize::from(width) + usize::from(x)).copied().unwrap_or_default();
+    // The square root keeps thin tails visible beside the bulk.
+    let heat = share.clamp(0.0, 1.0).sqrt();
+    if heat <= 0.0 {
+        return Spot::BLANK;
+    }
+    if theme.has_shades() {
+        return Spot::new(' ', ratatui::style::Style::new().bg(ramp(heat)));
+    }
+    let step = (heat * 4.0).ceil().clamp(1.0, 4.0) as usize;
+    Spot::new(theme.glyphs.shades.get(step).copied().unwrap_or('#'), theme.float())
 }
 
 /// The channels that reach far beyond the median, furthest first.

@@ -10,6 +10,9 @@ use crate::theme::Theme;
 /// Decades of a logarithmic count axis.
 const DECADES: f64 = 5.0;
 
+/// Cells left of the drawing, for figures.
+const MARGIN: u16 = 6;
+
 /// What is drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Histogram<'a> {
@@ -35,7 +38,6 @@ impl Histogram<'_> {
     /// Draws into cells of the size of `area`.
     pub fn raster(&self, area: Rect, theme: &Theme) -> Raster {
         let mut raster = Raster::new(area.width, area.height);
-        const MARGIN: u16 = 6;
         let width = area.width.saturating_sub(MARGIN);
         let height = area.height.saturating_sub(2);
         let (Some(low), Some(high)) = (self.edges.first(), self.edges.last()) else { return raster };
@@ -48,13 +50,13 @@ impl Histogram<'_> {
         let peak = bars.iter().copied().fold(0.0, f64::max);
         self.counts_axis(&mut raster, height, peak, total, theme);
         for (x, count) in bars.iter().enumerate() {
-            self.bar(&mut raster, MARGIN + x as u16, height, self.rise(*count, peak), theme);
+            bar(&mut raster, MARGIN + x as u16, height, self.rise(*count, peak), theme);
         }
         if let Some(dequantized) = self.dequantized {
             let stems = columns(self.edges, dequantized, &axis, width);
             let peak = stems.iter().copied().fold(0.0, f64::max);
             for (x, count) in stems.iter().enumerate() {
-                self.stem(&mut raster, MARGIN + x as u16, height, self.rise(*count, peak), theme);
+                stem(&mut raster, MARGIN + x as u16, height, self.rise(*count, peak), theme);
             }
         }
         self.values_axis(&mut raster, MARGIN, height, &axis, width, theme);
@@ -69,30 +71,6 @@ impl Histogram<'_> {
             (1.0 + (count / peak).log10() / DECADES).clamp(0.0, 1.0)
         } else {
             (count / peak).clamp(0.0, 1.0)
-        }
-    }
-
-    fn bar(&self, raster: &mut Raster, x: u16, height: u16, rise: f64, theme: &Theme) {
-        if rise <= 0.0 {
-            return;
-        }
-        let eighths = ((rise * f64::from(height) * 8.0).round() as u16).max(1);
-        for row in 0..height {
-            let filled = eighths.saturating_sub(row * 8).min(8);
-            if let (true, Some(ch)) = (filled > 0, theme.glyphs.bars.get(usize::from(filled))) {
-                raster.set(x, height - 1 - row, Spot::new(*ch, theme.float()));
-            }
-        }
-    }
-
-    fn stem(&self, raster: &mut Raster, x: u16, height: u16, rise: f64, theme: &Theme) {
-        if rise <= 0.0 {
-            return;
-        }
-        let cells = ((rise * f64::from(height)).round() as u16).clamp(1, height);
-        for row in 0..cells {
-            let ch = if row + 1 == cells { theme.glyphs.stem_top } else { theme.glyphs.stem };
-            raster.set(x, height - 1 - row, Spot::new(ch, theme.quantized()));
         }
     }
 
@@ -134,6 +112,30 @@ impl Histogram<'_> {
             raster.text(margin + x, y + 1, &text, theme.dim());
         }
         raster.text_right(5, y + 1, if self.log_values { "|x|" } else { "x" }, theme.dim());
+    }
+}
+
+fn stem(raster: &mut Raster, x: u16, height: u16, rise: f64, theme: &Theme) {
+    if rise <= 0.0 {
+        return;
+    }
+    let cells = ((rise * f64::from(height)).round() as u16).clamp(1, height);
+    for row in 0..cells {
+        let ch = if row + 1 == cells { theme.glyphs.stem_top } else { theme.glyphs.stem };
+        raster.set(x, height - 1 - row, Spot::new(ch, theme.quantized()));
+    }
+}
+
+fn bar(raster: &mut Raster, x: u16, height: u16, rise: f64, theme: &Theme) {
+    if rise <= 0.0 {
+        return;
+    }
+    let eighths = ((rise * f64::from(height) * 8.0).round() as u16).max(1);
+    for row in 0..height {
+        let filled = eighths.saturating_sub(row * 8).min(8);
+        if let (true, Some(ch)) = (filled > 0, theme.glyphs.bars.get(usize::from(filled))) {
+            raster.set(x, height - 1 - row, Spot::new(*ch, theme.float()));
+        }
     }
 }
 

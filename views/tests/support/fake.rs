@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bitloupe_quant::eval::metrics::BinaryMask;
 use bitloupe_quant::plan::{ModelRef, Plan, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
-use bitloupe_quant::session::messages::*;
+use bitloupe_quant::session::messages::{
+    ChoiceView, Event, Generation, HistogramView, Job, LayerView, ModelView, Picture, PlanView, Request,
+    SampleInfo, SampleView, SetView, SiteDetail, SiteSummary, SiteView,
+};
 use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
 
 /// What follows from a role in a model of this kind.
@@ -17,7 +20,7 @@ fn class_of(role: Role, layer: usize) -> Class {
         Role::Key => Class::Bimodal,
         Role::PostLayerNorm => Class::OutlierChannel,
         Role::Residual => Class::HeavyTailed,
-        Role::Weight if layer % 7 == 0 => Class::HeavyTailed,
+        Role::Weight if layer.is_multiple_of(7) => Class::HeavyTailed,
         _ => Class::Normal,
     }
 }
@@ -390,7 +393,7 @@ pub fn sample(
     number: usize,
     typed: Option<&str>,
 ) -> SampleView {
-    let (width, height) = if number % 2 == 0 { (160u32, 120u32) } else { (120, 120) };
+    let (width, height) = if number.is_multiple_of(2) { (160u32, 120u32) } else { (120, 120) };
     let shift = number as f64 * 7.0;
     let (w, h) = (f64::from(width), f64::from(height));
     let own = typed.is_none_or(|text| text == model.samples[number].text);

@@ -34,12 +34,7 @@ pub(super) fn encode(
     Ok(x)
 }
 
-fn layer(
-    g: &mut Scope<'_, '_>,
-    config: &BertConfig,
-    x: NodeId,
-    mask: NodeId,
-) -> Result<NodeId, ModelError> {
+fn layer(g: &mut Scope<'_, '_>, config: &BertConfig, x: NodeId, mask: NodeId) -> Result<NodeId, ModelError> {
     let eps = config.layer_norm_eps;
     let attended = attention(&mut g.at("attention.self"), config, x, mask)?;
     let y = g.linear("attention.output.dense", attended)?;

@@ -32,6 +32,7 @@ pub struct LavtConfig {
 /// The backbone.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "the keys of the published config")]
 pub struct SwinConfig {
     /// Side of a patch in pixels.
     pub patch_size: usize,
@@ -180,15 +181,17 @@ impl LavtConfig {
             for (name, heads) in
                 [("num_heads", s.num_heads[stage]), ("num_heads_fusion", s.num_heads_fusion[stage])]
             {
-                if width % heads != 0 {
-                    return Err(format!("`swin.{name}[{stage}]` = {heads} does not divide the width {width}"));
+                if !width.is_multiple_of(heads) {
+                    return Err(format!(
+                        "`swin.{name}[{stage}]` = {heads} does not divide the width {width}"
+                    ));
                 }
             }
         }
         within("decoder.factor", self.decoder.factor, 1, self.decoder.c4_dims)?;
         within("bert.num_attention_heads", self.bert.num_attention_heads, 1, self.bert.hidden_size)?;
         within("bert.num_hidden_layers", self.bert.num_hidden_layers, 1, 64)?;
-        if self.bert.hidden_size % self.bert.num_attention_heads != 0 {
+        if !self.bert.hidden_size.is_multiple_of(self.bert.num_attention_heads) {
             return Err("`bert.num_attention_heads` does not divide `bert.hidden_size`".into());
         }
         if self.bert.hidden_act != "gelu" {

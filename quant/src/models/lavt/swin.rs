@@ -219,13 +219,14 @@ fn relative_bias(table: &[f32], window: &Window, heads: usize) -> Vec<f32> {
 /// The mask `[nW, area, area]` that keeps apart what the cyclic shift brought together.
 fn shift_mask((h, w): (usize, usize), (wh, ww): (usize, usize), shift: usize) -> Vec<f32> {
     // Three bands along each axis: untouched windows, the rest of the last window, what was rolled into it.
-    let band = |i: usize, size: usize, window: usize| usize::from(i + window >= size) + usize::from(i + shift >= size);
+    let band = |i: usize, size: usize, window: usize| {
+        usize::from(i + window >= size) + usize::from(i + shift >= size)
+    };
     let region = |y: usize, x: usize| 3 * band(y, h, wh) + band(x, w, ww);
     let mut mask = Vec::new();
     for top in (0..h).step_by(wh) {
         for left in (0..w).step_by(ww) {
-            let regions: Vec<_> =
-                (0..wh * ww).map(|i| region(top + i / ww, left + i % ww)).collect();
+            let regions: Vec<_> = (0..wh * ww).map(|i| region(top + i / ww, left + i % ww)).collect();
             for query in &regions {
                 mask.extend(regions.iter().map(|key| if key == query { 0.0 } else { SEPARATE }));
             }

@@ -50,7 +50,8 @@ fn parts_merge_to_the_whole() {
 
 #[test]
 fn parts_of_several_calibration_sets_merge_in_any_order() {
-    let part = |set: &str, sample: u32| StatsFile { calibration_fingerprint: set.to_owned(), ..example(&[sample]) };
+    let part =
+        |set: &str, sample: u32| StatsFile { calibration_fingerprint: set.to_owned(), ..example(&[sample]) };
     let parts = [part("b", 1), part("a", 2), part("b", 3)];
     let merged = |order: [usize; 3]| {
         let mut all = parts[order[0]].clone();

@@ -29,7 +29,14 @@ pub struct Plan {
 impl Plan {
     /// Shifted-window attention on a square grid; `table` has `(2 window_size - 1)^2` rows, indexed about its
     /// centre, whatever the window in use. The shift is an index mapping, nothing is rolled.
-    pub fn windows(grid: usize, window_size: usize, odd: bool, heads: usize, dim: usize, table: ParamId) -> Self {
+    pub fn windows(
+        grid: usize,
+        window_size: usize,
+        odd: bool,
+        heads: usize,
+        dim: usize,
+        table: ParamId,
+    ) -> Self {
         let w = if grid % window_size == 0 { window_size } else { 6 };
         let w = w.min(grid);
         assert_eq!(grid % w, 0, "training uses grids that windows divide");
@@ -42,7 +49,12 @@ impl Plan {
         for wy in 0..n {
             for wx in 0..n {
                 let cells = (0..w * w).map(|i| (wy * w + i / w, wx * w + i % w));
-                groups.push(cells.clone().map(|(y, x)| ((y + shift) % grid * grid + (x + shift) % grid) as u32).collect());
+                groups.push(
+                    cells
+                        .clone()
+                        .map(|(y, x)| ((y + shift) % grid * grid + (x + shift) % grid) as u32)
+                        .collect(),
+                );
                 let mut mask = Vec::new();
                 if shift > 0 && (wy + 1 == n || wx + 1 == n) {
                     for (y, x) in cells.clone() {
@@ -66,7 +78,16 @@ impl Plan {
         }
         let rows = [grid * grid; 2];
         let scale = (dim as f32).powf(-0.5);
-        Self { queries: groups.clone(), keys: groups, rows, heads, dim, scale, bias: Some((table, index)), masks }
+        Self {
+            queries: groups.clone(),
+            keys: groups,
+            rows,
+            heads,
+            dim,
+            scale,
+            bias: Some((table, index)),
+            masks,
+        }
     }
 
     /// Every one of `queries` rows over all `keys` rows of the same image.
@@ -74,11 +95,27 @@ impl Plan {
         let all = |n: usize| vec![(0..n as u32).collect::<Vec<_>>()];
         let scale = (dim as f32).powf(-0.5);
         let rows = [queries, keys];
-        Self { queries: all(queries), keys: all(keys), rows, heads, dim, scale, bias: None, masks: vec![Vec::new()] }
+        Self {
+            queries: all(queries),
+            keys: all(keys),
+            rows,
+            heads,
+            dim,
+            scale,
+            bias: None,
+            masks: vec![Vec::new()],
+        }
     }
 
     /// The constant and learned parts of the scores: `[heads][queries, padded keys]`; padding never gets weight.
-    fn offsets(&self, table: Option<&[f32]>, mask: &[f32], key_mask: &[f32], nq: usize, nk: usize) -> Vec<f32> {
+    fn offsets(
+        &self,
+        table: Option<&[f32]>,
+        mask: &[f32],
+        key_mask: &[f32],
+        nq: usize,
+        nk: usize,
+    ) -> Vec<f32> {
         let padded = nk.next_multiple_of(16);
         let mut out = vec![-1e30; self.heads * nq * padded];
         for h in 0..self.heads {
@@ -165,7 +202,14 @@ impl Tape<'_> {
                     }
                     gemm([nq, nk, plan.dim], a, b, p, np, false);
                     k::softmax(p, &offsets[h * nq * np..][..nq * np], np);
-                    gemm([nq, plan.dim, nk], Mat::rows(p, np), Mat::rows(&vs[at..], width), &mut os[at..], width, false);
+                    gemm(
+                        [nq, plan.dim, nk],
+                        Mat::rows(p, np),
+                        Mat::rows(&vs[at..], width),
+                        &mut os[at..],
+                        width,
+                        false,
+                    );
                 }
                 for (row, from) in queries.iter().zip(os.chunks_exact(width)) {
                     let start = (image * plan.rows[0] + *row as usize) * width;
@@ -228,8 +272,22 @@ impl Tape<'_> {
                     if plan.bias.is_some() {
                         k::add(&mut bias[h * nq * np..][..nq * np], &dp);
                     }
-                    gemm([nq, d, nk], Mat::rows(&dp, np), Mat::rows(&ks[at..], width), &mut dq[at..], width, false);
-                    gemm([nk, d, nq], Mat::transposed(&dp, np), Mat::rows(&qs[at..], width), &mut dk[at..], width, false);
+                    gemm(
+                        [nq, d, nk],
+                        Mat::rows(&dp, np),
+                        Mat::rows(&ks[at..], width),
+                        &mut dq[at..],
+                        width,
+                        false,
+                    );
+                    gemm(
+                        [nk, d, nq],
+                        Mat::transposed(&dp, np),
+                        Mat::rows(&qs[at..], width),
+                        &mut dk[at..],
+                        width,
+                        false,
+                    );
                 }
                 dq.iter_mut().for_each(|x| *x *= plan.scale);
                 scatter(queries, qb, dq, self.cols(q.0), q.1, width, &mut grads[slot(q)]);

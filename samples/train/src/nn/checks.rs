@@ -24,7 +24,8 @@ fn check(name: &str, shapes: &[usize], cols: usize, build: impl Fn(&mut Tape, Id
         let x = t.embed(&[(0, (0..rows as u32).collect())], cols);
         let y = build(&mut t, x, &ids);
         let n = t.value(y).len();
-        let total: f64 = t.value(y).iter().zip(&coefficients).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let total: f64 =
+            t.value(y).iter().zip(&coefficients).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         if backward {
             t.add_grad(y, coefficients[..n].to_vec());
             t.backward();

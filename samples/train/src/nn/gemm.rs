@@ -77,8 +77,8 @@ fn portable(size: [usize; 3], a: Mat, b: Mat, c: &mut [f32], ldc: usize, accumul
 mod x86 {
     use super::{Mat, PACKED};
     use std::arch::x86_64::{
-        __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_add_ps,
+        __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
 
     const KC: usize = 256;
@@ -259,7 +259,9 @@ mod tests {
     #[test]
     fn agrees_with_the_portable_product() {
         let mut rng = Rng::new(1, 1);
-        for (m, n, k) in [(1, 1, 1), (5, 17, 3), (13, 33, 300), (64, 64, 16), (100, 96, 32), (24, 14, 520), (7, 80, 9)] {
+        for (m, n, k) in
+            [(1, 1, 1), (5, 17, 3), (13, 33, 300), (64, 64, 16), (100, 96, 32), (24, 14, 520), (7, 80, 9)]
+        {
             let a: Vec<f32> = (0..m * k).map(|_| rng.normal()).collect();
             let b: Vec<f32> = (0..k * n).map(|_| rng.normal()).collect();
             let views = [

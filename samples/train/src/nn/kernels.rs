@@ -343,8 +343,12 @@ mod tests {
             let x = f64::from(i) / 10.0;
             let (n, h) = (2000, x / 2000.0);
             let f = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
-            let integral: f64 =
-                (0..n).map(|j| { let t = f64::from(j) * h; (f(t) + 4.0 * f(t + h / 2.0) + f(t + h)) * h / 6.0 }).sum();
+            let integral: f64 = (0..n)
+                .map(|j| {
+                    let t = f64::from(j) * h;
+                    (f(t) + 4.0 * f(t + h / 2.0) + f(t + h)) * h / 6.0
+                })
+                .sum();
             let mut y = [0.0];
             gelu(&[x as f32], &mut y);
             assert!((f64::from(y[0]) - x * (0.5 + integral)).abs() < 2e-6, "{x}");

@@ -67,7 +67,8 @@ impl Tape<'_> {
             k::column_sums(x, &mut mean);
             mean.iter_mut().for_each(|m| *m /= positions as f32);
             k::column_squares(x, &mean, &mut variance);
-            let rstd: Vec<f32> = variance.iter().map(|v| 1.0 / (v / positions as f32 + 1e-5).sqrt()).collect();
+            let rstd: Vec<f32> =
+                variance.iter().map(|v| 1.0 / (v / positions as f32 + 1e-5).sqrt()).collect();
             let shift: Vec<f32> = mean.iter().zip(&rstd).map(|(m, r)| -m * r).collect();
             k::affine(x, &rstd, &shift, y);
             rstds.push(rstd);

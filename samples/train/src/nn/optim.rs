@@ -77,7 +77,8 @@ impl AdamW {
                         if a < b {
                             let r = a - part.first..b - part.first;
                             let k = [lr, BETAS[0], BETAS[1], correction, *decay, clip];
-                            let (p, m, v) = (&mut part.p[r.clone()], &mut part.m[r.clone()], &mut part.v[r.clone()]);
+                            let (p, m, v) =
+                                (&mut part.p[r.clone()], &mut part.m[r.clone()], &mut part.v[r.clone()]);
                             kernels::adamw(p, &part.g[r], m, v, k);
                         }
                     }

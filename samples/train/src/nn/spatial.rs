@@ -125,7 +125,9 @@ impl Tape<'_> {
         }
         self.push(y, na + nb, move |t, g| {
             let (mut da, mut db) = (t.take(rows * na), t.take(rows * nb));
-            for ((g, a), b) in g.chunks_exact(na + nb).zip(da.chunks_exact_mut(na)).zip(db.chunks_exact_mut(nb)) {
+            for ((g, a), b) in
+                g.chunks_exact(na + nb).zip(da.chunks_exact_mut(na)).zip(db.chunks_exact_mut(nb))
+            {
                 a.copy_from_slice(&g[..na]);
                 b.copy_from_slice(&g[na..]);
             }
@@ -178,7 +180,8 @@ impl Tape<'_> {
                 for (i, row) in x.chunks_exact(grid * n_in).enumerate() {
                     padded[((i + 1) * line + 1) * n_in..][..grid * n_in].copy_from_slice(row);
                 }
-                for (i, row) in g[i * image * n_out..][..image * n_out].chunks_exact(grid * n_out).enumerate() {
+                for (i, row) in g[i * image * n_out..][..image * n_out].chunks_exact(grid * n_out).enumerate()
+                {
                     wide[i * line * n_out..][..grid * n_out].copy_from_slice(row);
                 }
                 back.fill(0.0);
@@ -190,7 +193,9 @@ impl Tape<'_> {
                     let b = Mat::transposed(&w[wt..wt + n_in * n_out], n_out);
                     gemm([rows, n_in, n_out], out, b, &mut back[at..], n_in, true);
                 }
-                for (j, row) in dx[i * image * n_in..][..image * n_in].chunks_exact_mut(grid * n_in).enumerate() {
+                for (j, row) in
+                    dx[i * image * n_in..][..image * n_in].chunks_exact_mut(grid * n_in).enumerate()
+                {
                     row.copy_from_slice(&back[((j + 1) * line + 1) * n_in..][..grid * n_in]);
                 }
             }

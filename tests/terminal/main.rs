@@ -214,7 +214,7 @@ fn small_and_large_windows() {
     let home = Home::new();
     let mut terminal = home.ready(&[]);
     let before = terminal.text();
-    for (columns, rows) in [(40, 12), (10, 3), (2, 2), (220, 60), (40, 12), (160, 50)] {
+    for (columns, rows) in [(40, 12), (20, 6), (220, 60), (40, 12), (160, 50)] {
         terminal.resize(columns, rows);
         terminal.keys("\x0c");
         if columns >= 10 {

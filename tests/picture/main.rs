@@ -22,14 +22,16 @@ fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let out = args.next().ok_or("usage: picture OUT.svg [COLUMNSxROWS] [KEYS…]")?;
     let mut rest: Vec<String> = args.collect();
-    let size = rest.first().and_then(|s| s.split_once('x')).map(|(c, r)| Ok::<_, Failure>((c.parse()?, r.parse()?)));
+    let size =
+        rest.first().and_then(|s| s.split_once('x')).map(|(c, r)| Ok::<_, Failure>((c.parse()?, r.parse()?)));
     let (columns, rows): (u16, u16) = if let Some(size) = size {
         rest.remove(0);
         size?
     } else {
         (160, 48)
     };
-    let pair = native_pty_system().openpty(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 })?;
+    let pair =
+        native_pty_system().openpty(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 })?;
     let mut command = CommandBuilder::new(program()?);
     command.env("TERM", "xterm-256color");
     command.env("COLORTERM", "truecolor");
@@ -91,7 +93,11 @@ fn program() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe()?;
     let folder = own.parent().and_then(std::path::Path::parent).ok_or("no folder above the example")?;
     let program = folder.join("bitloupe");
-    if program.exists() { Ok(program) } else { Err(format!("{} is missing: cargo build", program.display()).into()) }
+    if program.exists() {
+        Ok(program)
+    } else {
+        Err(format!("{} is missing: cargo build", program.display()).into())
+    }
 }
 
 /// Waits until nothing was drawn for a second (at most 40 seconds).
@@ -118,8 +124,8 @@ fn color(c: vt100::Color, default: &str) -> String {
 
 fn indexed(i: u8) -> String {
     const BASE: [&str; 16] = [
-        "#24272e", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#c8ccd4", "#6b7280", "#ff7b86",
-        "#b5e890", "#ffd58a", "#82c7ff", "#e29bf5", "#7fe0ec", "#ffffff",
+        "#24272e", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#c8ccd4", "#6b7280",
+        "#ff7b86", "#b5e890", "#ffd58a", "#82c7ff", "#e29bf5", "#7fe0ec", "#ffffff",
     ];
     match i {
         0..=15 => BASE[usize::from(i)].to_owned(),
@@ -187,7 +193,8 @@ fn svg(screen: &vt100::Screen) -> String {
             }
             let (x, y) = (usize::from(column) * w, usize::from(row) * h);
             if bg != DEFAULT_BG {
-                let _ = writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" fill=\"{bg}\"/>");
+                let _ =
+                    writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" fill=\"{bg}\"/>");
             }
             let contents = cell.contents();
             let first = contents.chars().next().unwrap_or(' ');

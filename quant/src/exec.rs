@@ -11,6 +11,7 @@ pub mod buffers;
 mod cache;
 mod engine;
 mod error;
+mod fusion;
 pub mod kernels;
 mod keys;
 mod quantization;

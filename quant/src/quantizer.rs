@@ -31,14 +31,16 @@ mod predict;
 mod quantile;
 mod scheme;
 mod search;
+mod survey;
 mod uniform;
 
 pub use cells::Cells;
 pub use distribution::Distribution;
 pub use error::QuantizerError;
 pub use params::Params;
-pub use predict::{Prediction, predict};
+pub use predict::{Prediction, predict, predict_surveyed};
 pub use scheme::{Family, Granularity, REPQ_PERCENTILES, RangeSearch, Scheme};
+pub use survey::Survey;
 
 use crate::terms::{Bits, Layout};
 

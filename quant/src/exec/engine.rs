@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffers::Buffers;
+use super::fusion::{self, Fused};
 use super::keys::{self, Key};
 use super::step::LayerWeight;
 use super::{ActivationCache, ExecError, Quantization, Value, step};
-use crate::graph::{Graph, Node, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op};
 use crate::quantizer::Params;
 
 /// Packed quantized weights kept for plans that come back; enough for every weight of a model at all widths.
@@ -66,6 +67,8 @@ pub struct Run {
 pub struct Engine {
     graph: Arc<Graph>,
     packed: Vec<Option<Arc<LayerWeight>>>,
+    /// By node: the sequence that ends there.
+    fused: Vec<Option<Fused>>,
     weights: Mutex<WeightCache>,
     spare: Mutex<Vec<Buffers>>,
 }
@@ -88,7 +91,8 @@ impl Engine {
                 LayerWeight::pack(&graph, node, &param.data).map(Arc::new)
             })
             .collect();
-        Self { graph, packed, weights: Mutex::default(), spare: Mutex::default() }
+        let fused = fusion::find(&graph);
+        Self { graph, packed, fused, weights: Mutex::default(), spare: Mutex::default() }
     }
 
     /// The graph.
@@ -168,7 +172,9 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        let plan = self.needed(cache, &keys, tap);
+        let sequences = self.sequences(tap);
+        let plan = self.needed(cache, &keys, &sequences, tap);
+        let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: cache.is_none() };
         let mut state = State {
             values: vec![None; graph.nodes().len()],
             left: plan.uses,
@@ -193,15 +199,15 @@ impl Engine {
                     nodes_reused += 1;
                     state.values[index] = Some(value);
                 } else {
-                    let operands = self.operands(node, &mut state, (inputs, quantization, cancel))?;
-                    let value = step::node(self, index, &operands, quantization, &mut state.buffers)?;
-                    nodes_run += usize::from(!matches!(node.op, Op::Constant(_)));
+                    let value = self.compute(index, &mut state, &run)?;
+                    let hidden = sequences[index].map_or(&[][..], |fused| &fused.hidden);
+                    nodes_run += usize::from(!matches!(node.op, Op::Constant(_))) + hidden.len();
                     if cache.is_some() && !matches!(node.op, Op::Constant(_)) {
-                        kept.push((keys[index], value.clone(), work(graph, index)));
+                        let all =
+                            work(graph, index) + hidden.iter().map(|id| work(graph, id.index())).sum::<u64>();
+                        kept.push((keys[index], value.clone(), all));
                     }
                     state.values[index] = Some(value);
-                    drop(operands);
-                    state.release(node, cache.is_none());
                 }
             }
             let id = NodeId(index as u32);
@@ -223,33 +229,49 @@ impl Engine {
         Ok(Run { outputs, nodes_run, nodes_reused })
     }
 
-    /// Operands of a node. A value that the cache dropped between planning and use is computed here.
-    fn operands(
-        &self,
-        node: &Node,
-        state: &mut State,
-        run: (&[Value], &Quantization, &Cancel),
-    ) -> Result<Vec<Value>, ExecError> {
-        node.inputs
-            .iter()
-            .map(|id| {
-                if let Some(value) = &state.values[id.index()] {
-                    return Ok(value.clone());
-                }
-                let inner = self.graph.node(*id);
-                if run.2.is_cancelled() {
+    /// The value of a node. Operands that the cache dropped between planning and use are computed here too; those
+    /// that nobody needs any more are given to the kernel to write over, or their buffers kept for later nodes.
+    fn compute(&self, index: usize, state: &mut State, run: &Context) -> Result<Value, ExecError> {
+        let fused = run.sequences[index];
+        let ids = fused.map_or(&self.graph.nodes()[index].inputs, |fused| &fused.inputs);
+        let mut operands = Vec::with_capacity(ids.len());
+        for id in ids {
+            let at = id.index();
+            if state.values[at].is_none() {
+                if run.cancel.is_cancelled() {
                     return Err(ExecError::Cancelled);
                 }
-                let operands = self.operands(inner, state, run)?;
-                let value = step::node(self, id.index(), &operands, run.1, &mut state.buffers)?;
-                state.values[id.index()] = Some(value.clone());
-                Ok(value)
-            })
-            .collect()
+                if matches!(self.graph.node(*id).op, Op::Input) {
+                    let place = self.graph.inputs().iter().position(|input| input == id);
+                    state.values[at] = place.and_then(|place| run.inputs.get(place)).cloned();
+                }
+                if state.values[at].is_none() {
+                    state.values[at] = Some(self.compute(at, state, run)?);
+                }
+            }
+            let last = run.reclaim && state.left[at] == 1;
+            operands.extend(if last { state.values[at].take() } else { state.values[at].clone() });
+        }
+        let value = step::node(self, index, fused, &mut operands, run.quantization, &mut state.buffers)?;
+        for (id, operand) in ids.iter().zip(operands) {
+            state.release(*id, operand, run.reclaim);
+        }
+        Ok(value)
+    }
+
+    /// The sequences that run as one: those with no value inside that the tap wants.
+    fn sequences(&self, tap: &dyn Tap) -> Vec<Option<&Fused>> {
+        self.fused.iter().map(|f| f.as_ref().filter(|f| !f.hidden.iter().any(|&id| tap.wants(id)))).collect()
     }
 
     /// Which nodes must have a value, and how often each value will be used by nodes that are computed.
-    fn needed(&self, cache: Option<&ActivationCache>, keys: &[Key], tap: &dyn Tap) -> Needed {
+    fn needed(
+        &self,
+        cache: Option<&ActivationCache>,
+        keys: &[Key],
+        sequences: &[Option<&Fused>],
+        tap: &dyn Tap,
+    ) -> Needed {
         let nodes = self.graph.nodes();
         let mut wanted = vec![false; nodes.len()];
         let mut uses = vec![0_u32; nodes.len()];
@@ -262,7 +284,7 @@ impl Engine {
             if !wanted[index] || cache.is_some_and(|c| c.contains(keys[index])) {
                 continue;
             }
-            for input in &nodes[index].inputs {
+            for input in sequences[index].map_or(&nodes[index].inputs, |fused| &fused.inputs) {
                 wanted[input.index()] = true;
                 uses[input.index()] += 1;
             }
@@ -282,17 +304,24 @@ struct State {
     buffers: Buffers,
 }
 
+/// What stays the same during a run.
+struct Context<'r> {
+    inputs: &'r [Value],
+    quantization: &'r Quantization,
+    cancel: &'r Cancel,
+    sequences: &'r [Option<&'r Fused>],
+    /// Whether buffers are used again; with a cache they belong to it.
+    reclaim: bool,
+}
+
 impl State {
-    /// Counts down the operands of a node that ran and takes back buffers that nobody needs any more.
-    fn release(&mut self, node: &Node, reclaim: bool) {
-        for id in &node.inputs {
-            let left = &mut self.left[id.index()];
-            *left = left.saturating_sub(1);
-            if *left == 0
-                && let Some(value) = self.values[id.index()].take()
-                && reclaim
-                && let Some(buffer) = value.into_buffer()
-            {
+    /// Counts down an operand of a node that ran and takes back its buffer if nobody needs it any more.
+    fn release(&mut self, id: NodeId, operand: Value, reclaim: bool) {
+        let left = &mut self.left[id.index()];
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.values[id.index()] = None;
+            if reclaim && let Some(buffer) = operand.into_buffer() {
                 self.buffers.give(buffer);
             }
         }

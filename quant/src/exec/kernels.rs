@@ -20,6 +20,7 @@ mod math;
 pub mod matmul;
 pub mod norm;
 mod parallel;
+pub mod powers;
 mod reduce;
 pub mod resize;
 mod scratch;

@@ -3,10 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::kernels::gemm::AQuant;
 use super::step::LayerWeight;
 use super::{Engine, ExecError};
-use crate::graph::Graph;
-use crate::quantizer::Params;
+use crate::graph::{Graph, Op, Site};
+use crate::quantizer::{Family, Params};
 
 /// Which sites are fake-quantized and how. Sites that are not named stay in full precision.
 #[derive(Debug, Clone)]
@@ -24,6 +25,60 @@ pub struct Quantization {
 pub(super) struct Operand {
     pub(super) site: usize,
     pub(super) params: Arc<Params>,
+    packing: Packing,
+}
+
+/// What the product kernels need to apply the grid while they pack the operand, if they can.
+#[derive(Debug, Clone)]
+enum Packing {
+    /// The operand goes through its quantizer before.
+    No,
+    /// Lowest code 0; zero points as many as scales.
+    Uniform { zero_point: Vec<f32>, q_max: f32 },
+}
+
+impl Operand {
+    fn new(graph: &Graph, index: usize, site: &Site, params: Arc<Params>) -> Self {
+        let packing = Packing::of(graph, site, &params);
+        Self { site: index, params, packing }
+    }
+
+    /// The grid for packing; `None` if the quantizer must run before. Left operands may have one per channel.
+    pub(super) fn while_packing(&self, left: bool) -> AQuant<'_> {
+        match &self.packing {
+            Packing::Uniform { zero_point, q_max } => {
+                match (self.params.scale.as_slice(), zero_point.as_slice()) {
+                    (&[scale], &[zero_point]) => AQuant::Uniform { scale, zero_point, q_max: *q_max },
+                    (scale, zero_point) if left => AQuant::UniformPerK { scale, zero_point, q_max: *q_max },
+                    _ => AQuant::None,
+                }
+            }
+            Packing::No => AQuant::None,
+        }
+    }
+}
+
+impl Packing {
+    fn of(graph: &Graph, site: &Site, params: &Params) -> Self {
+        let Some(levels) = params.bits.levels() else { return Self::No };
+        let per_channel = params.scale.len() > 1;
+        // A channel of a product lies along the summed axis, one of a convolution is a plane.
+        let along = site.layout.inner == 1 || matches!(graph.node(site.node).op, Op::Conv { .. });
+        if params.scheme.family != Family::Uniform
+            || params.zero_point.len() != params.scale.len()
+            || (per_channel && !(along && site.operand == Some(0)))
+        {
+            return Self::No;
+        }
+        Self::from_zero(params, levels)
+    }
+
+    /// Symmetric grids leave the lowest code out: then all codes move down by one.
+    fn from_zero(params: &Params, levels: u32) -> Self {
+        let lowest = if params.scheme.symmetric { 1.0 } else { 0.0 };
+        let zero_point = params.zero_point.iter().map(|zero| zero - lowest).collect();
+        Self::Uniform { zero_point, q_max: (levels - 1) as f32 - lowest }
+    }
 }
 
 impl Quantization {
@@ -48,7 +103,7 @@ impl Quantization {
             let node = site.node.index();
             match site.operand {
                 Some(operand) => {
-                    made.operands[node][operand] = Some(Operand { site: index, params: Arc::clone(params) });
+                    made.operands[node][operand] = Some(Operand::new(graph, index, site, Arc::clone(params)));
                 }
                 None => made.weights[node] = Some(engine.quantized_weight(index, params, hash)?),
             }
@@ -84,4 +139,34 @@ fn hash(params: &Params) -> u64 {
         }
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::kernels::fake_quant;
+    use crate::quantizer::{Distribution, RangeSearch, Scheme, quantizer};
+    use crate::terms::{Bits, Layout};
+
+    #[test]
+    fn packing_gives_what_the_quantizer_gives_outside_of_the_fitted_range_too() {
+        let fitted: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin() + 0.2).collect();
+        let x: Vec<f32> = (-400..400).map(|i| i as f32 / 100.0).collect();
+        let layout = Layout::tensor(fitted.len());
+        for symmetric in [false, true] {
+            for bits in 2..=8 {
+                let scheme = Scheme { symmetric, ..Scheme::new(Family::Uniform, RangeSearch::MinMax) };
+                let data = Distribution::Raw { values: &fitted, layout };
+                let uniform = quantizer(Family::Uniform);
+                let params = uniform.fit(&data, &scheme, Bits::new(bits).unwrap()).unwrap();
+                let Packing::Uniform { zero_point, q_max } = Packing::from_zero(&params, 1 << bits) else {
+                    panic!("uniform grids are packed")
+                };
+                let (mut ours, mut theirs) = (x.clone(), x.clone());
+                fake_quant::uniform(&mut ours, params.scale[0], zero_point[0], q_max);
+                uniform.fake_quantize(&mut theirs, Layout::tensor(x.len()), &params);
+                assert_eq!(ours, theirs, "{bits} bits, symmetric {symmetric}");
+            }
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The same graph with candle's own operations: slower, on any device, differentiable. The fused kernels are held
 //! to it by tests; reconstruction and data-free calibration will run on it.
 
+use std::sync::OnceLock;
+
 use candle_core::{D, DType, Device, Tensor};
 
 use super::kernels::activation::Activation;
@@ -13,12 +15,14 @@ pub struct Reference<'g> {
     graph: &'g Graph,
     device: Device,
     dtype: DType,
+    /// Weights as tensors, each made when it is first used.
+    params: Vec<OnceLock<Tensor>>,
 }
 
 impl<'g> Reference<'g> {
     /// Reference execution of `graph`.
     pub fn new(graph: &'g Graph, device: Device, dtype: DType) -> Self {
-        Self { graph, device, dtype }
+        Self { graph, device, dtype, params: vec![OnceLock::new(); graph.params().len()] }
     }
 
     /// Values of all nodes in execution order; `inputs` in the order of [`Graph::inputs`].
@@ -45,11 +49,17 @@ impl<'g> Reference<'g> {
     }
 
     fn param(&self, id: ParamId) -> candle_core::Result<Tensor> {
+        let place = &self.params[id.index()];
+        if let Some(made) = place.get() {
+            return Ok(made.clone());
+        }
         let p = self.graph.param(id);
-        Tensor::from_slice(&p.data, p.shape.as_slice(), &self.device)?.to_dtype(self.dtype)
+        let made = Tensor::from_slice(&p.data, p.shape.as_slice(), &self.device)?.to_dtype(self.dtype)?;
+        Ok(place.get_or_init(|| made).clone())
     }
 
-    fn node(&self, node: &Node, x: &[&Tensor]) -> candle_core::Result<Tensor> {
+    /// The value of one node that is no input, given its operands.
+    pub fn node(&self, node: &Node, x: &[&Tensor]) -> candle_core::Result<Tensor> {
         let shape = node.shape.as_slice();
         match &node.op {
             Op::Input => unreachable_input(),

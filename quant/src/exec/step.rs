@@ -1,14 +1,17 @@
 //! One node with the fused kernels.
 
 use super::buffers::Buffers;
+use super::fusion::{Fused, Kind, Term};
+use super::kernels::activation::{self, Activation};
 use super::kernels::conv::{self, ConvWeight, Geometry};
 use super::kernels::elementwise::BinaryOp;
 use super::kernels::gemm::{self, AQuant, PackedWeight};
 use super::kernels::matmul::{BatchedMatMul, batched_matmul};
-use super::kernels::{activation, elementwise, layout, norm, resize, softmax};
+use super::kernels::softmax::{RowTerm, softmax_rows_bias};
+use super::kernels::{elementwise, layout, norm, resize};
 use super::{Engine, ExecError, Quantization, Value};
 use crate::graph::{Graph, Node, Op};
-use crate::quantizer::{self, Family, Params};
+use crate::quantizer::{self, Params};
 use crate::terms::{Layout, SiteId};
 
 /// The weight of a layer as its kernel wants it.
@@ -77,11 +80,13 @@ pub(super) fn fake_quantize(
     Ok(())
 }
 
-/// Computes the value of node `index` from its operands.
+/// Computes the value of node `index` from its operands, or from those of the sequence `fused` that ends there.
+/// Operands that nobody else holds may be written over.
 pub(super) fn node(
     engine: &Engine,
     index: usize,
-    x: &[Value],
+    fused: Option<&Fused>,
+    x: &mut [Value],
     quantization: &Quantization,
     buffers: &mut Buffers,
 ) -> Result<Value, ExecError> {
@@ -101,9 +106,39 @@ pub(super) fn node(
         }
         _ => {}
     }
+    if let Some(Fused { kind: Kind::Layer { layer, activation }, .. }) = fused {
+        let mut out = buffers.take(shape.iter().product());
+        self::layer(engine, *layer, &x[0], *activation, quantization, buffers, &mut out)?;
+        return Ok(Value::new(shape, out));
+    }
+    let (first, rest) = x.split_at_mut(x.len().min(1));
+    match (&node.op, first) {
+        (Op::Softmax, [x]) => {
+            let terms = match fused {
+                Some(Fused { kind: Kind::Softmax(terms), .. }) => terms.as_slice(),
+                _ => &[],
+            };
+            let mut out = overwritable(x, buffers);
+            softmax(&mut out, &shape, terms, rest);
+            return Ok(Value::new(shape, out));
+        }
+        (Op::Activation(act), [x]) => {
+            let mut out = overwritable(x, buffers);
+            activation::apply(*act, &mut out);
+            return Ok(Value::new(shape, out));
+        }
+        (Op::Add, [x]) if x.shape() == shape && rest[0].shape() == shape => {
+            let mut out = overwritable(x, buffers);
+            elementwise::add_assign(&mut out, rest[0].as_slice());
+            return Ok(Value::new(shape, out));
+        }
+        _ => {}
+    }
     let mut out = buffers.take(shape.iter().product());
     match &node.op {
-        Op::Linear { .. } | Op::Conv { .. } => layer(engine, index, &x[0], quantization, buffers, &mut out)?,
+        Op::Linear { .. } | Op::Conv { .. } => {
+            layer(engine, index, &x[0], Activation::None, quantization, buffers, &mut out)?;
+        }
         Op::MatMul { transpose_rhs, alpha } => {
             product(
                 engine,
@@ -118,6 +153,26 @@ pub(super) fn node(
         _ => plain(graph, node, x, buffers, &mut out)?,
     }
     Ok(Value::new(shape, out))
+}
+
+/// The numbers of an operand to write over: its own if nobody else holds them, a copy otherwise.
+fn overwritable(x: &mut Value, buffers: &mut Buffers) -> Vec<f32> {
+    x.take_buffer().unwrap_or_else(|| {
+        let mut copy = buffers.take(x.len());
+        copy.copy_from_slice(x.as_slice());
+        copy
+    })
+}
+
+/// Softmax over the last axis after adding `operands`, whose rows lie as `terms` say.
+fn softmax(x: &mut [f32], shape: &[usize], terms: &[Term], operands: &[Value]) {
+    let columns = shape.last().copied().unwrap_or(1);
+    let terms: Vec<RowTerm<'_>> = terms
+        .iter()
+        .zip(operands)
+        .map(|(term, value)| RowTerm { data: value.as_slice(), dims: &term.dims, strides: &term.strides })
+        .collect();
+    softmax_rows_bias(x, x.len() / columns.max(1), columns, 1.0, &terms);
 }
 
 /// Operations without sites.
@@ -145,14 +200,6 @@ fn plain(
             let scale: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| g / (v + eps).sqrt()).collect();
             let shift: Vec<f32> = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
             norm::channel_affine(a, from[1], from[2..].iter().product(), &scale, &shift, out);
-        }
-        Op::Activation(act) => {
-            out.copy_from_slice(a);
-            activation::apply(*act, out);
-        }
-        Op::Softmax => {
-            out.copy_from_slice(a);
-            softmax::softmax_rows(out, a.len() / last.max(1), last);
         }
         Op::Add => elementwise::broadcast(BinaryOp::Add, a, from, x[1].as_slice(), x[1].shape(), out),
         Op::Mul => elementwise::broadcast(BinaryOp::Mul, a, from, x[1].as_slice(), x[1].shape(), out),
@@ -204,9 +251,12 @@ fn plain(
             let to = [node.shape[2], node.shape[3]];
             resize::bilinear(a, from[1], [from[2], from[3]], to, *align_corners, out);
         }
+        // Served before.
         Op::Input
         | Op::Constant(_)
         | Op::Reshape
+        | Op::Activation(_)
+        | Op::Softmax
         | Op::Linear { .. }
         | Op::Conv { .. }
         | Op::MatMul { .. } => {}
@@ -214,11 +264,12 @@ fn plain(
     Ok(())
 }
 
-/// A layer with a weight.
+/// A layer with a weight, and what is applied to its results.
 fn layer(
     engine: &Engine,
     index: usize,
     x: &Value,
+    act: Activation,
     quantization: &Quantization,
     buffers: &mut Buffers,
     out: &mut [f32],
@@ -230,10 +281,10 @@ fn layer(
     let Some(weight) = quantization.weight(index).or_else(|| engine.packed(index)) else { return Ok(()) };
     with_operand(engine, index, (x, 0), quantization, buffers, |x, a| match weight {
         LayerWeight::Linear(w) => {
-            gemm::linear(x, x.len() / w.k().max(1), w, a, bias, activation::Activation::None, out);
+            gemm::linear(x, x.len() / w.k().max(1), w, a, bias, act, out);
         }
         LayerWeight::Conv(w) => {
-            conv::conv2d(x, &geometry(graph, node), w, a, bias, activation::Activation::None, out);
+            conv::conv2d(x, &geometry(graph, node), w, a, bias, act, out);
         }
     })
 }
@@ -258,9 +309,11 @@ fn product(
         transpose_rhs,
     };
     // The right operand is packed per matrix; it is quantized before, in a buffer, unless one grid serves all.
+    let operand = quantization.operand(index, 1);
+    let packed = operand.map_or(AQuant::None, |o| o.while_packing(false));
     let mut second = None;
-    if let Some(operand) = quantization.operand(index, 1)
-        && uniform(&operand.params).is_none()
+    if let Some(operand) = operand
+        && packed.is_none()
     {
         let site = &engine.graph().sites()[operand.site];
         let mut copy = buffers.take(rhs.len());
@@ -268,10 +321,7 @@ fn product(
         fake_quantize(&mut copy, site.layout, &operand.params, &site.id)?;
         second = Some(copy);
     }
-    let rhs_q = match (&second, quantization.operand(index, 1)) {
-        (None, Some(operand)) => uniform(&operand.params).unwrap_or(AQuant::None),
-        _ => AQuant::None,
-    };
+    let rhs_q = packed;
     let rhs = second.as_deref().unwrap_or(rhs.as_slice());
     with_operand(engine, index, (lhs, 0), quantization, buffers, |lhs, lhs_q| {
         batched_matmul(shape, lhs, rhs, lhs_q, rhs_q, alpha, out);
@@ -296,27 +346,16 @@ fn with_operand(
         kernel(x.as_slice(), AQuant::None);
         return Ok(());
     };
-    let site = &engine.graph().sites()[operand.site];
-    if let Some(a) = uniform(&operand.params) {
-        kernel(x.as_slice(), a);
+    let packed = operand.while_packing(true);
+    if !packed.is_none() {
+        kernel(x.as_slice(), packed);
         return Ok(());
     }
+    let site = &engine.graph().sites()[operand.site];
     let mut copy = buffers.take(x.len());
     copy.copy_from_slice(x.as_slice());
     fake_quantize(&mut copy, site.layout, &operand.params, &site.id)?;
     kernel(&copy, AQuant::None);
     buffers.give(copy);
     Ok(())
-}
-
-/// The grid as the product kernels apply it while packing, if they can: one uniform grid for the tensor.
-fn uniform(params: &Params) -> Option<AQuant<'_>> {
-    if params.scheme.family != Family::Uniform {
-        return None;
-    }
-    let (&[scale], &[zero_point]) = (params.scale.as_slice(), params.zero_point.as_slice()) else {
-        return None;
-    };
-    let q_max = (params.bits.levels()? - 1) as f32;
-    Some(AQuant::Uniform { scale, zero_point, q_max })
 }

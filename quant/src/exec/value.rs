@@ -67,4 +67,14 @@ impl Value {
     pub(super) fn into_buffer(self) -> Option<Vec<f32>> {
         Arc::try_unwrap(self.data).ok()
     }
+
+    /// The numbers for writing over, if they are the whole buffer and nobody else uses it; nothing is left then.
+    pub(super) fn take_buffer(&mut self) -> Option<Vec<f32>> {
+        if self.start != 0 || self.data.len() != self.len() {
+            return None;
+        }
+        let data = std::mem::take(Arc::get_mut(&mut self.data)?);
+        self.shape = vec![0];
+        Some(data)
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::error::QuantizerError;
 use super::scheme::Granularity;
+use super::survey::Survey;
 use crate::stats::Sketch;
 use crate::terms::Layout;
 use std::borrow::Cow;
@@ -18,6 +19,8 @@ pub enum Distribution<'a> {
     },
     /// Their sketch: fits take milliseconds whatever the number of values was.
     Sketch(&'a Sketch),
+    /// The same, for many fits of one sketch.
+    Survey(&'a Survey<'a>),
 }
 
 impl Distribution<'_> {
@@ -26,6 +29,7 @@ impl Distribution<'_> {
         match self {
             Self::Raw { layout, .. } => layout.channels,
             Self::Sketch(sketch) => sketch.channels(),
+            Self::Survey(survey) => survey.sketch().channels(),
         }
     }
 

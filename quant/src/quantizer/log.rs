@@ -15,9 +15,10 @@ use super::error::QuantizerError;
 use super::params::Params;
 use super::quantile::Sorted;
 use super::scheme::{Family, Granularity, RangeSearch, Scheme};
-use super::search::{Squares, bucket_error, coarse, least};
+use super::search::{Squares, bucket_error, least};
+use super::survey::Survey;
 use super::{Quantizer, check_family};
-use crate::stats::{Ranks, Sketch};
+use crate::exec::kernels::powers as kernel;
 use crate::terms::{Bits, Layout};
 use rayon::prelude::*;
 
@@ -94,8 +95,17 @@ impl Log {
         best.unwrap_or_else(|| usable(max))
     }
 
-    fn fit_sketch(&self, sketch: &Sketch, scheme: &Scheme, bits: Bits) -> f32 {
-        let ranks = Ranks::new(sketch);
+    fn scales(&self, survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Vec<f32> {
+        let (sketch, scale) = (survey.sketch(), self.fit_survey(survey, scheme, bits));
+        if scheme.granularity == Granularity::Tensor {
+            return vec![scale];
+        }
+        let share = if sketch.max() > 0.0 { scale / sketch.max() } else { 1.0 };
+        sketch.channel_stats().iter().map(|channel| usable(channel.max * share)).collect()
+    }
+
+    fn fit_survey(&self, survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> f32 {
+        let (sketch, ranks) = (survey.sketch(), survey.ranks());
         let score = |scale: &f32, buckets: &[_]| {
             bucket_error(buckets, &self.powers(*scale, bits).cells(), exponent(&scheme.range))
         };
@@ -107,13 +117,13 @@ impl Log {
                 least(candidates, |scale| score(scale, ranks.buckets()))
             }
             RangeSearch::Mse { .. } => {
-                let buckets = coarse(ranks.buckets());
-                let squares = Squares::new(&buckets);
+                let buckets = survey.coarse();
+                let squares = Squares::new(buckets);
                 least(shares(sketch.max()), |scale| {
                     if exponent(&scheme.range) == 2.0 {
                         squares.error(&self.powers(*scale, bits).cells())
                     } else {
-                        score(scale, &buckets)
+                        score(scale, buckets)
                     }
                 })
             }
@@ -142,15 +152,8 @@ impl Quantizer for Log {
                 let fit = |c| self.fit_raw(&group(values, layout, scheme.granularity, c), scheme, bits);
                 (0..groups).into_par_iter().map(fit).collect()
             }
-            Distribution::Sketch(sketch) => {
-                let scale = self.fit_sketch(sketch, scheme, bits);
-                if scheme.granularity == Granularity::Tensor {
-                    vec![scale]
-                } else {
-                    let share = if sketch.max() > 0.0 { scale / sketch.max() } else { 1.0 };
-                    sketch.channel_stats().iter().map(|channel| usable(channel.max * share)).collect()
-                }
-            }
+            Distribution::Sketch(sketch) => self.scales(&Survey::new(sketch), scheme, bits),
+            Distribution::Survey(survey) => self.scales(survey, scheme, bits),
         };
         let extra = std::collections::BTreeMap::new();
         Ok(Params { scheme: scheme.clone(), bits, scale, zero_point: Vec::new(), extra })
@@ -159,9 +162,9 @@ impl Quantizer for Log {
     fn fake_quantize(&self, x: &mut [f32], layout: Layout, params: &Params) {
         let powers = self.of_channels(params, layout.channels);
         super::by_channel(x, layout, params, |values, c| {
-            for x in values {
-                *x = powers[c].apply(*x);
-            }
+            let of = &powers[c];
+            let grid = kernel::Powers { scale: of.scale, halves: of.per_octave == 2, levels: of.zero };
+            kernel::powers(values, grid, |x| of.apply(x));
         });
     }
 
@@ -243,4 +246,38 @@ fn shares(max: f32) -> impl Iterator<Item = f32> {
 /// A scale must be a positive finite number; any will do where no value is positive.
 fn usable(scale: f32) -> f32 {
     if scale > 0.0 { scale.clamp(f32::MIN_POSITIVE, f32::MAX) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_gives_the_defined_levels_bit_for_bit() {
+        for log in [&LOG2, &LOG_SQRT2] {
+            for (scale, bits) in [(1.0, 2), (0.37, 4), (0.9, 8), (1e-30, 6), (3e7, 8)] {
+                let bits = Bits::new(bits).unwrap();
+                let powers = log.powers(scale, bits);
+                let mut x: Vec<f32> = (0..0x7f80_0000_u32).step_by(65_521).map(f32::from_bits).collect();
+                // Around every threshold.
+                for k in 0..300 {
+                    let near =
+                        (scale as f64 * (-(f64::from(k) + 0.5) / f64::from(log.per_octave)).exp2()) as f32;
+                    x.extend((0..9).map(|i| f32::from_bits((near.to_bits() + i).saturating_sub(4))));
+                }
+                x.extend([0.0, -0.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, scale]);
+                // Tiny ratios among others and by themselves go different ways.
+                for piece in [x.len(), 1] {
+                    let mut got = x.clone();
+                    for values in got.chunks_mut(piece) {
+                        let grid = kernel::Powers { scale, halves: log.per_octave == 2, levels: powers.zero };
+                        kernel::powers(values, grid, |x| powers.apply(x));
+                    }
+                    for (&x, &got) in x.iter().zip(&got) {
+                        assert_eq!(got.to_bits(), powers.apply(x).to_bits(), "{x:e} of {scale} at {bits:?}");
+                    }
+                }
+            }
+        }
+    }
 }

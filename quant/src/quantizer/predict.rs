@@ -2,7 +2,8 @@
 
 use super::cells::Cells;
 use super::params::Params;
-use super::search::{ChannelModel, ChannelModels};
+use super::search::ChannelModel;
+use super::survey::Survey;
 use super::{quantizer, scheme::Granularity};
 use crate::stats::{Bucket, Sketch};
 use rayon::prelude::*;
@@ -34,19 +35,24 @@ pub struct Prediction {
 /// thousand values, 0.5 dB for 500. For a scale per channel the shape of a channel is guessed from its moments,
 /// its extremes and the shape of the tensor: within 1 dB from 64 values per channel on, 1.5 dB for fewer. Non-finite values are left out.
 pub fn predict(sketch: &Sketch, params: &Params) -> Prediction {
+    predict_surveyed(&Survey::new(sketch), params)
+}
+
+/// [`predict`] for many parameters of one sketch.
+pub fn predict_surveyed(survey: &Survey<'_>, params: &Params) -> Prediction {
+    let sketch = survey.sketch();
     let family = quantizer(params.scheme.family);
     let signal = sketch.mean_square();
     if sketch.finite() == 0 || params.bits.is_float() {
         return prediction(0.0, signal, 0.0, 0);
     }
     let n = sketch.finite() as f64;
-    let buckets = sketch.buckets();
     if params.scheme.granularity == Granularity::Tensor || params.scale.len() <= 1 {
-        let cells = family.cells(params, 0);
-        let mse = super::search::bucket_error(&buckets, &cells, 2.0) / n;
-        return prediction(mse, signal, clipped(&buckets, &cells) / n, levels_used(&buckets, &cells));
+        let (cells, buckets) = (family.cells(params, 0), survey.buckets());
+        let mse = super::search::bucket_error(buckets, &cells, 2.0) / n;
+        return prediction(mse, signal, clipped(buckets, &cells) / n, levels_used(buckets, &cells));
     }
-    let models = ChannelModels::new(sketch);
+    let models = survey.models();
     let of_channel = |(c, model): (usize, &ChannelModel)| {
         let cells = family.cells(params, c);
         let (first, last) = cells.cell_range(f64::from(model.stats.min), f64::from(model.stats.max));

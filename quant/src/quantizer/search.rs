@@ -15,7 +15,8 @@ pub(super) use squares::Squares;
 use super::cells::Cells;
 use super::grid::Grid;
 use super::scheme::{RangeSearch, Scheme};
-use crate::stats::{Bucket, Ranks, Sketch};
+use super::survey::Survey;
+use crate::stats::Bucket;
 use crate::terms::Bits;
 
 /// Buckets that a search over many candidates looks at.
@@ -52,13 +53,13 @@ pub(super) fn bucket_error(buckets: &[Bucket], cells: &Cells, p: f64) -> f64 {
 }
 
 /// The grid for a whole tensor from its sketch.
-pub(super) fn of_sketch(sketch: &Sketch, scheme: &Scheme, bits: Bits) -> Grid {
+pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Grid {
+    let sketch = survey.sketch();
     let (lo, hi) = (sketch.min(), sketch.max());
     match &scheme.range {
         RangeSearch::MinMax => Grid::containing_zero(lo, hi, bits, scheme.symmetric),
         RangeSearch::Percentile(levels) => {
-            let ranks = Ranks::new(sketch);
-            let coarse = coarse(ranks.buckets());
+            let (ranks, coarse) = (survey.ranks(), survey.coarse());
             let candidates = levels.iter().map(|&p| {
                 let at = |p| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) as f32 };
                 let (lo, hi) = (at(1.0 - p), at(p));
@@ -68,15 +69,14 @@ pub(super) fn of_sketch(sketch: &Sketch, scheme: &Scheme, bits: Bits) -> Grid {
                     Grid::over(lo, hi, bits)
                 }
             });
-            least(candidates, |grid| bucket_error(&coarse, &Cells::uniform(grid), 2.0))
+            least(candidates, |grid| bucket_error(coarse, &Cells::uniform(grid), 2.0))
                 .unwrap_or_else(|| Grid::constant(0.0, bits))
         }
         RangeSearch::Mse { p } => {
-            let buckets = coarse(&sketch.buckets());
-            least_error(Data::Buckets(&buckets), lo, hi, *p, bits, scheme.symmetric)
+            least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric)
         }
         RangeSearch::Kl => {
-            let (lo, hi) = kl_range(&Data::Buckets(&sketch.buckets()), lo, hi, bits);
+            let (lo, hi) = kl_range(&Data::Buckets(survey.buckets()), lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
     }

@@ -13,6 +13,7 @@ use super::params::Params;
 use super::quantile::Sorted;
 use super::scheme::{Family, Granularity, RangeSearch, Scheme};
 use super::search::{self, Data};
+use super::survey::Survey;
 use super::{Quantizer, check_family};
 use crate::terms::{Bits, Layout};
 use rayon::prelude::*;
@@ -42,10 +43,8 @@ impl Quantizer for Uniform {
                     .map(|c| fit_raw(&group(values, layout, granularity, c), scheme, bits))
                     .collect()
             }
-            (Distribution::Sketch(sketch), Granularity::Tensor) => {
-                vec![search::of_sketch(sketch, scheme, bits)]
-            }
-            (Distribution::Sketch(sketch), Granularity::Channel) => search::of_channels(sketch, scheme, bits),
+            (Distribution::Sketch(sketch), _) => fit_survey(&Survey::new(sketch), scheme, bits),
+            (Distribution::Survey(survey), _) => fit_survey(survey, scheme, bits),
         };
         Ok(Params {
             scheme: scheme.clone(),
@@ -85,6 +84,13 @@ impl Quantizer for Uniform {
 
     fn cells(&self, params: &Params, c: usize) -> Cells {
         Cells::uniform(&grid(params, c))
+    }
+}
+
+fn fit_survey(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Vec<Grid> {
+    match scheme.granularity {
+        Granularity::Tensor => vec![search::of_sketch(survey, scheme, bits)],
+        Granularity::Channel => search::of_channels(survey, scheme, bits),
     }
 }
 

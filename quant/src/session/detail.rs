@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::messages::{ChoiceView, Generation, HistogramView, SiteDetail, SiteSummary};
 use super::{Session, SessionError, presets};
 use crate::plan::{Plan, SitePlan};
-use crate::quantizer::{Distribution, Params, Scheme, predict, quantizer};
+use crate::quantizer::{Distribution, Params, Scheme, Survey, predict_surveyed, quantizer};
 use crate::stats::{Evidence, Histogram, Sketch, diagnose};
 use crate::terms::{Bits, Layout, SiteId, Slot};
 
@@ -84,13 +84,14 @@ impl Session {
         let weight = self.model.graph.sites()[index].id.slot == Slot::Weight;
         let schemes =
             if weight { presets::weight_schemes() } else { presets::activation_schemes(sketch.min() >= 0.0) };
-        let data = Distribution::Sketch(sketch);
+        let survey = Survey::new(sketch);
+        let data = Distribution::Survey(&survey);
         let score = |scheme: &Scheme| {
             let sqnr_db = Bits::ALL
                 .iter()
                 .filter_map(|&bits| {
                     let params = quantizer(scheme.family).fit(&data, scheme, bits).ok()?;
-                    Some((bits, predict(sketch, &params).sqnr_db))
+                    Some((bits, predict_surveyed(&survey, &params).sqnr_db))
                 })
                 .collect();
             ChoiceView { label: scheme.to_string(), scheme: scheme.clone(), sqnr_db }

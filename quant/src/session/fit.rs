@@ -6,7 +6,9 @@ use super::{Session, SessionError, lock};
 use crate::exec::Quantization;
 use crate::graph::Site;
 use crate::plan::{Budget, CalibrationRef, LayerCost, Plan, SitePlan, budget};
-use crate::quantizer::{Distribution, Params, Prediction, QuantizerError, Scheme, predict, quantizer};
+use crate::quantizer::{
+    Distribution, Params, Prediction, QuantizerError, Scheme, Survey, predict, predict_surveyed, quantizer,
+};
 use crate::terms::{Bits, SiteId, Slot};
 
 /// What was fitted already.
@@ -54,13 +56,14 @@ impl Session {
         let Some(sketch) = self.sketch(index) else {
             return Err(SessionError::NotCalibrated { site: site.id.to_string() });
         };
+        let survey = Survey::new(&sketch);
         let data = match self.model.graph.weight_of(site.node) {
             Some(param) if weight => Distribution::Raw { values: &param.data, layout: site.layout },
-            _ => Distribution::Sketch(&sketch),
+            _ => Distribution::Survey(&survey),
         };
         let failed = |source: QuantizerError| SessionError::Fit { site: site.id.to_string(), source };
         let params = quantizer(scheme.family).fit(&data, scheme, bits).map_err(failed)?;
-        let prediction = predict(&sketch, &params);
+        let prediction = predict_surveyed(&survey, &params);
         let fit = Arc::new(Fit { params: Arc::new(params), prediction });
         lock(&self.fits).insert(key, Arc::clone(&fit));
         Ok(fit)

@@ -21,6 +21,11 @@ pub(super) struct SampleInputs {
 }
 
 impl Session {
+    /// The model's inputs for sample `index` of a set, for [`Engine::run`](crate::exec::Engine::run).
+    pub fn inputs(&self, set: &SampleSet, index: usize) -> Result<Vec<Value>, SessionError> {
+        Ok(self.sample_inputs(set, index, None)?.values)
+    }
+
     /// Loads a sample and makes the model's inputs of it; `text` replaces its own sentence.
     pub(super) fn sample_inputs(
         &self,

@@ -15,7 +15,7 @@ impl Args {
                 return Err(format!("unknown option {word}; there are: --{}", known.join(", --")).into());
             }
         }
-        if words.len() > 1 && words.len() % 2 == 0 {
+        if words.len() > 1 && words.len().is_multiple_of(2) {
             return Err("the last option has no value".into());
         }
         Ok(Self(words))

@@ -53,7 +53,9 @@ impl Batch {
         let mirrored = rng.chance(0.5);
         let mut objects = scene.objects.clone();
         if mirrored {
-            objects.iter_mut().for_each(|o| o.x = 1.0 - o.x);
+            for o in &mut objects {
+                o.x = 1.0 - o.x;
+            }
         }
         let Some(Expression { text, target, .. }) = words::draw(&objects, rng) else { return false };
         let mut pixels = pixels(&scene.image, side);

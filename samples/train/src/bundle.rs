@@ -2,6 +2,7 @@
 //! pairs; and a file with this program's own outputs for comparing other implementations with it.
 
 use crate::batch::Batch;
+use crate::centre;
 use crate::checkpoint;
 use crate::model::{DEPTHS, EMBED, HEADS, HIDDEN, Model, SIDE, TEXT, TEXT_HEADS, TEXT_LAYERS, WINDOW, WORDS};
 use crate::nn::params::Params;
@@ -31,7 +32,11 @@ pub fn write(art: &Art, weights: &Path, to: &Path) -> Result<()> {
     pretty("preprocessor_config.json", &preprocessor())?;
     pretty("tokenizer.json", &tokenizer())?;
     fs::write(to.join("vocab.txt"), words::vocabulary().join("\n") + "\n")?;
-    fs::copy(weights, to.join("model.safetensors"))?;
+    let mut params = Params::default();
+    let model = Model::new(&mut params, words::vocabulary().len(), 1);
+    checkpoint::import(weights, &mut params)?;
+    centre::values(art, &model, &mut params);
+    checkpoint::export(&to.join("model.safetensors"), &mut params)?;
     calibration(art, &to.join("calibration"))?;
     evaluation(art, &to.join("evaluation"))
 }
@@ -49,19 +54,23 @@ fn save_image(scene: &Scene, path: &Path) -> Result<()> {
 }
 
 /// Scenes with one sentence each, the kinds in turn.
+pub fn calibration_pairs(art: &Art) -> Vec<(Scene, String)> {
+    let mut index = 0;
+    let mut next = |n: usize| loop {
+        let scene = compose(art, CALIBRATION_SEED, index, Drawings::Known);
+        let all = words::all(&scene.objects, &mut Rng::new(CALIBRATION_SEED, index));
+        index += 1;
+        if let Some(e) = all.into_iter().find(|e| e.kind == KINDS[n % KINDS.len()]) {
+            return (scene, e.text);
+        }
+    };
+    (0..CALIBRATION).map(&mut next).collect()
+}
+
 fn calibration(art: &Art, dir: &Path) -> Result<()> {
     fresh(dir)?;
     let mut lines = String::new();
-    let mut index = 0;
-    for n in 0..CALIBRATION {
-        let (scene, text) = loop {
-            let scene = compose(art, CALIBRATION_SEED, index, Drawings::Known);
-            let all = words::all(&scene.objects, &mut Rng::new(CALIBRATION_SEED, index));
-            index += 1;
-            if let Some(e) = all.into_iter().find(|e| e.kind == KINDS[n % KINDS.len()]) {
-                break (scene, e.text);
-            }
-        };
+    for (n, (scene, text)) in calibration_pairs(art).into_iter().enumerate() {
         let name = format!("{n:02}.png");
         save_image(&scene, &dir.join(&name))?;
         writeln!(lines, "{}", json!({"image": name, "text": text}))?;

@@ -101,3 +101,32 @@ pub fn f32_tensor(name: &str, shape: &[usize], values: &[f32]) -> (String, Dtype
 pub fn i64_tensor(name: &str, shape: &[usize], values: &[i64]) -> (String, Dtype, Vec<usize>, Vec<u8>) {
     (name.to_owned(), Dtype::I64, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::params::Layout;
+
+    #[test]
+    fn exports_round_to_f16_and_come_back() {
+        let declare = |value: f32| {
+            let mut params = Params::default();
+            params.add(
+                "a.weight".into(),
+                &[2, 1, 3, 3],
+                Layout::Taps,
+                (0..18).map(|i| value * i as f32).collect(),
+            );
+            params.add("aux.head.bias".into(), &[1], Layout::Plain, vec![5.0]);
+            params
+        };
+        let path = std::env::temp_dir().join(format!("bitloupe-train-{}.safetensors", std::process::id()));
+        let mut params = declare(0.1);
+        export(&path, &mut params).unwrap();
+        let mut other = declare(0.0);
+        import(&path, &mut other).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(params.get(0), other.get(0));
+        assert_eq!(other.get(0)[1], f16::from_f32(0.1).to_f32());
+    }
+}

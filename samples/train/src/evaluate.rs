@@ -74,8 +74,11 @@ impl Report {
                 let own = self.ious.iter().filter(|i| i.1 == *k as usize);
                 let n = own.clone().count();
                 let picks = self.picks.iter().filter(|i| i.1 == *k as usize);
-                let pick = mean(picks.map(|p| f32::from(u8::from(p.0))));
-                format!("{} {:.3} (n {n}, pick {pick:.2})", k.name(), mean(own.map(|i| i.0)))
+                let pick = match picks.clone().count() {
+                    0 => String::new(),
+                    _ => format!(", pick {:.2}", mean(picks.map(|p| f32::from(u8::from(p.0))))),
+                };
+                format!("{} {:.3} (n {n}{pick})", k.name(), mean(own.map(|i| i.0)))
             })
             .collect();
         let over = |t: f32| mean(self.ious.iter().map(|i| f32::from(u8::from(i.0 > t))));

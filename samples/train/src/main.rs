@@ -7,6 +7,7 @@ mod background;
 mod batch;
 mod bundle;
 mod catalogue;
+mod centre;
 mod checkpoint;
 mod evaluate;
 mod loss;
@@ -24,6 +25,7 @@ use nn::params::Params;
 use scene::Drawings;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,8 +39,8 @@ const USAGE: &str = "bitloupe-train COMMAND [--option value]...
   sheet      draw a contact sheet of training scenes to the file --to
   art        redraw --art from the published packages in --from (cargo feature `art`)
 
-Options and defaults of `train`: --seed 1, --images 260000, --scenes 20000 (per pool), --refresh 50000 (images per
-pool), --batch 8 (per replica), --replicas 2 (threads), --small 0.5 (share of the run at 96 pixels), --rate 6e-4,
+Options and defaults of `train`: --seed 1, --images 145000, --scenes 20000 (per pool), --refresh 50000 (images per
+pool), --batch 8 (per replica), --replicas 2 (threads), --small 0.745 (share of the run at 96 pixels), --rate 6e-4,
 --every 10000 (images between evaluations), --out samples/train/run, --art samples/art";
 
 const OPTIONS: [&str; 15] = [
@@ -46,16 +48,26 @@ const OPTIONS: [&str; 15] = [
     "model", "to", "from", "count",
 ];
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args = Args::parse(std::env::args().skip(1).collect(), &OPTIONS)?;
     let options = train::Options {
         seed: args.get("seed", 1)?,
-        images: args.get("images", 260_000)?,
+        images: args.get("images", 145_000)?,
         scenes: args.get("scenes", 20_000)?,
         refresh: args.get("refresh", 50_000)?,
         batch: args.get("batch", 8)?,
         replicas: args.get("replicas", 2)?,
-        small: args.get("small", 0.5)?,
+        small: args.get("small", 0.745)?,
         rate: args.get("rate", 6e-4)?,
         every: args.get("every", 10_000)?,
         out: args.get("out", PathBuf::from("samples/train/run"))?,

@@ -101,6 +101,8 @@ pub struct Output {
     pub logits: Id,
     /// `[images * (side / 16)^2, 4 * AUX]`, training only.
     pub aux: Id,
+    /// What pixels took from the words in each stage, before the projection that follows.
+    pub attended: Vec<Id>,
 }
 
 struct Builder<'a> {
@@ -262,6 +264,7 @@ impl Model {
         let mut x = t.add_table(x, self.ape, SIDE / 4, grid);
         let mut features = Vec::new();
         let mut aux = x;
+        let mut attended = Vec::new();
         for (i, s) in self.stages.iter().enumerate() {
             let n = EMBED << i;
             for (b, plan) in s.blocks.iter().zip(&plans.windows[i]) {
@@ -288,6 +291,7 @@ impl Model {
                 t.scale_rows(y, mask)
             });
             let a = t.attention(&plans.fusion[i], (q, 0), (k, 0), (v, 0), &hidden);
+            attended.push(a);
             let a = t.linear(a, s.out.0, Some(s.out.1));
             let a = t.instance_norm(a, grid * grid);
             let r = t.mul(vis, a);
@@ -319,7 +323,12 @@ impl Model {
             from = to;
         }
         let logits = t.linear(y, self.classify.0, Some(self.classify.1));
-        Output { logits, aux }
+        Output { logits, aux, attended }
+    }
+
+    /// Bias of the word values of each stage.
+    pub fn value_biases(&self) -> Vec<ParamId> {
+        self.stages.iter().map(|s| s.value.1).collect()
     }
 
     /// Attention layouts for pictures of `side` x `side`.

@@ -229,3 +229,25 @@ impl Pose {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenes_repeat_and_hold_what_they_say() {
+        let art = Art::open("../art".as_ref()).unwrap();
+        for i in 0..20 {
+            let scene = compose(&art, 77, i, Drawings::Known);
+            let again = compose(&art, 77, i, Drawings::Known);
+            assert_eq!(scene.image, again.image);
+            assert!((2..=5).contains(&scene.objects.len()));
+            for (j, o) in scene.objects.iter().enumerate() {
+                assert!(scene.ids.iter().filter(|id| usize::from(**id) == j + 1).count() >= 60);
+                assert!(!held_out(o.category, o.style), "training scenes hold no held-out drawing");
+            }
+            let unknown = compose(&art, 77, i, Drawings::HeldOut);
+            assert_eq!(unknown.objects.iter().filter(|o| held_out(o.category, o.style)).count(), 1);
+        }
+    }
+}

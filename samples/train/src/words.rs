@@ -271,3 +271,50 @@ pub fn encode(text: &str) -> ([u32; WORDS], [f32; WORDS]) {
     }
     (ids, mask)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(category: usize, tint: Option<usize>, x: f32, y: f32, size: f32) -> Object {
+        Object { category, style: 0, tint, x, y, size }
+    }
+
+    #[test]
+    fn sentences_single_out_their_target() {
+        // Two cats (a small red one on the left, a large green one on the right) and a pizza below the right one.
+        let objects = [
+            object(12, Some(0), 0.2, 0.3, 32.0),
+            object(12, Some(2), 0.7, 0.3, 60.0),
+            object(8, None, 0.7, 0.8, 40.0),
+        ];
+        for seed in 0..200 {
+            for e in all(&objects, &mut Rng::new(seed, 0)) {
+                let words: Vec<&str> = e.text.split(' ').collect();
+                let has = |w: &str| words.contains(&w);
+                match e.kind {
+                    Kind::Category => assert_eq!(e.target, 2, "{}", e.text),
+                    Kind::Colour => assert_eq!(has("red"), e.target == 0, "{}", e.text),
+                    Kind::Size => {
+                        let small = ["small", "smaller", "smallest", "little"].into_iter().any(has);
+                        assert_eq!(small, e.target == 0, "{}", e.text);
+                    }
+                    Kind::Place => assert_eq!(has("left") || has("leftmost"), e.target == 0, "{}", e.text),
+                    Kind::Relation => assert_ne!(e.target, 0, "{}", e.text),
+                }
+                let (ids, mask) = encode(&e.text);
+                assert!(!ids.contains(&1), "a word outside the vocabulary: {}", e.text);
+                assert_eq!(mask.iter().sum::<f32>() as usize, words.len() + 2);
+            }
+        }
+    }
+
+    #[test]
+    fn vocabulary_has_no_doubles() {
+        let mut words = vocabulary();
+        let n = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), n);
+    }
+}

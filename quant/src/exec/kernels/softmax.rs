@@ -4,6 +4,9 @@ use super::dispatch::multiversion;
 use super::reduce::{self, LANES, combine, copy_short};
 use super::{math, parallel};
 
+/// Values handled while they are in the first cache.
+const GROUP: usize = 4096;
+
 /// A term added to the logits before softmax, broadcast over leading dimensions.
 ///
 /// The rows of the logits are numbered by `dims`, row-major; `strides` give, per dimension, how far the row's term
@@ -43,15 +46,19 @@ pub fn softmax_rows_bias(x: &mut [f32], rows: usize, cols: usize, scale: f32, te
         assert_eq!(term.dims.len(), term.strides.len(), "strides of a term");
     }
     parallel::for_rows(x, cols, cols * 4, |first, lines| {
-        if scale != 1.0 {
-            multiply(lines, scale);
-        }
-        for term in terms {
-            for (i, line) in lines.chunks_exact_mut(cols).enumerate() {
-                add(line, term.row(first + i, cols));
+        // A few rows at a time, so that they stay in the first cache between the steps.
+        let group = (GROUP / cols).max(1);
+        for (at, lines) in lines.chunks_mut(group * cols).enumerate() {
+            if scale != 1.0 {
+                multiply(lines, scale);
             }
+            for term in terms {
+                for (i, line) in lines.chunks_exact_mut(cols).enumerate() {
+                    add(line, term.row(first + at * group + i, cols));
+                }
+            }
+            normalize(lines, cols);
         }
-        normalize(lines, cols);
     });
 }
 

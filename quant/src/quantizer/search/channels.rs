@@ -1,11 +1,10 @@
 //! Ranges of single channels from what a sketch knows of them.
 
 use super::least;
-use super::model::ChannelModels;
 use crate::quantizer::cells::Cells;
 use crate::quantizer::grid::Grid;
 use crate::quantizer::scheme::{RangeSearch, Scheme};
-use crate::stats::{Ranks, Sketch};
+use crate::quantizer::survey::Survey;
 use crate::terms::Bits;
 use rayon::prelude::*;
 
@@ -13,11 +12,10 @@ use rayon::prelude::*;
 const SHARES: [f32; 12] = [1.0, 0.94, 0.88, 0.82, 0.76, 0.7, 0.64, 0.58, 0.52, 0.46, 0.4, 0.32];
 
 /// The grid of every channel. Min–max is exact, and percentiles are while they lie within the 8 extremes; the
-/// errors that choose between candidates come from [`ChannelModels`]. There is no histogram per channel, so KL
+/// errors that choose between candidates come from [`ChannelModels`](super::ChannelModels). There is no histogram per channel, so KL
 /// and every exponent of MSE become the least squared error over shares of the range.
-pub(in crate::quantizer) fn of_channels(sketch: &Sketch, scheme: &Scheme, bits: Bits) -> Vec<Grid> {
-    let models = ChannelModels::new(sketch);
-    let ranks = Ranks::new(sketch);
+pub(in crate::quantizer) fn of_channels(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Vec<Grid> {
+    let (models, ranks) = (survey.models(), survey.ranks());
     let pooled = |p: f64| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) };
     let levels: Vec<(f64, f64, f64)> = match &scheme.range {
         RangeSearch::Percentile(levels) => levels.iter().map(|&p| (p, pooled(1.0 - p), pooled(p))).collect(),

@@ -46,8 +46,7 @@ pub(in crate::quantizer) struct ChannelModel {
 }
 
 impl ChannelModels {
-    pub(in crate::quantizer) fn new(sketch: &Sketch) -> Self {
-        let ranks = Ranks::new(sketch);
+    pub(in crate::quantizer) fn new(sketch: &Sketch, ranks: &Ranks) -> Self {
         let shape = Shape {
             cuts: CUTS.iter().map(|&p| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) }).collect(),
             mean: sketch.mean(),
@@ -60,13 +59,7 @@ impl ChannelModels {
             .into_iter()
             .enumerate()
             .map(|(c, stats)| {
-                ChannelModel::new(
-                    stats,
-                    sketch.channel_smallest(c),
-                    sketch.channel_largest(c),
-                    &shape,
-                    &ranks,
-                )
+                ChannelModel::new(stats, sketch.channel_smallest(c), sketch.channel_largest(c), &shape, ranks)
             })
             .collect();
         Self { channels, shape }

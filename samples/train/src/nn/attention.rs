@@ -37,7 +37,7 @@ impl Plan {
         dim: usize,
         table: ParamId,
     ) -> Self {
-        let w = if grid % window_size == 0 { window_size } else { 6 };
+        let w = if grid.is_multiple_of(window_size) { window_size } else { 6 };
         let w = w.min(grid);
         assert_eq!(grid % w, 0, "training uses grids that windows divide");
         let shift = if odd && grid > w { w / 2 } else { 0 };
@@ -186,7 +186,9 @@ impl Tape<'_> {
                 gather(queries, image * plan.rows[0], self.value(q.0), self.cols(q.0), q.1, width, &mut qs);
                 gather(keys, image * plan.rows[1], self.value(kk.0), self.cols(kk.0), kk.1, width, &mut ks);
                 gather(keys, image * plan.rows[1], self.value(v.0), self.cols(v.0), v.1, width, &mut vs);
-                qs.iter_mut().for_each(|x| *x *= plan.scale);
+                for x in &mut qs {
+                    *x *= plan.scale;
+                }
                 let offsets = match &own {
                     Some(own) => own,
                     None if masked[group].is_empty() => &plain,
@@ -256,7 +258,9 @@ impl Tape<'_> {
                 gather(keys, kb, self.value(kk.0), self.cols(kk.0), kk.1, width, ks);
                 gather(keys, kb, self.value(v.0), self.cols(v.0), v.1, width, vs);
                 gather(queries, qb, &g, width, 0, width, os);
-                qs.iter_mut().for_each(|x| *x *= plan.scale);
+                for x in qs.iter_mut() {
+                    *x *= plan.scale;
+                }
                 let p = &probs[(image * groups + group) * plan.heads * nq * np..][..plan.heads * nq * np];
                 for h in 0..plan.heads {
                     let at = h * plan.dim;
@@ -289,7 +293,9 @@ impl Tape<'_> {
                         false,
                     );
                 }
-                dq.iter_mut().for_each(|x| *x *= plan.scale);
+                for x in dq.iter_mut() {
+                    *x *= plan.scale;
+                }
                 scatter(queries, qb, dq, self.cols(q.0), q.1, width, &mut grads[slot(q)]);
                 scatter(keys, kb, dk, self.cols(kk.0), kk.1, width, &mut grads[slot(kk)]);
                 scatter(keys, kb, dv, self.cols(v.0), v.1, width, &mut grads[slot(v)]);

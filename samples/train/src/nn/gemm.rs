@@ -111,6 +111,16 @@ mod x86 {
         }
     }
 
+    /// What all blocks of one product share, but for the mask of the last columns.
+    struct Shape {
+        k: usize,
+        row: usize,
+        col: usize,
+        ldc: usize,
+        last: __mmask16,
+        accumulate: bool,
+    }
+
     /// Defines a block of some rows times one or two vectors of columns. The rows are written out by the macro:
     /// loops over them would leave the accumulators in memory.
     macro_rules! block {
@@ -119,8 +129,8 @@ mod x86 {
             /// AVX-512F; `a` readable at `i * row + p * col`, `b` one panel of `k` rows, `c` writable under the
             /// mask, which applies to the last vector.
             #[target_feature(enable = "avx512f,fma")]
-            unsafe fn $name(k: usize, a: *const f32, step: [usize; 2], b: *const f32, c: *mut f32, ldc: usize, last: __mmask16, accumulate: bool) {
-                let [row, col] = step;
+            unsafe fn $name(shape: &Shape, a: *const f32, b: *const f32, c: *mut f32) {
+                let Shape { k, row, col, ldc, last, accumulate } = *shape;
                 let mut acc = [[_mm512_setzero_ps(); $vectors]; $rows];
                 // SAFETY: the caller guarantees the extents.
                 unsafe {
@@ -211,32 +221,32 @@ mod x86 {
                             let wide = n - j > 16;
                             let used = (n - j).min(if wide { 32 } else { 16 });
                             let last = (0xffff_u32 >> (15 - (used - 1) % 16)) as __mmask16;
-                            let step = [a.row, a.col];
+                            let shape = &Shape { k: kc, row: a.row, col: a.col, ldc, last, accumulate: add };
                             match (rows, wide) {
-                                (1, true) => wide1(kc, ap, step, panel, cp, ldc, last, add),
-                                (1, false) => narrow1(kc, ap, step, panel, cp, ldc, last, add),
-                                (2, true) => wide2(kc, ap, step, panel, cp, ldc, last, add),
-                                (2, false) => narrow2(kc, ap, step, panel, cp, ldc, last, add),
-                                (3, true) => wide3(kc, ap, step, panel, cp, ldc, last, add),
-                                (3, false) => narrow3(kc, ap, step, panel, cp, ldc, last, add),
-                                (4, true) => wide4(kc, ap, step, panel, cp, ldc, last, add),
-                                (4, false) => narrow4(kc, ap, step, panel, cp, ldc, last, add),
-                                (5, true) => wide5(kc, ap, step, panel, cp, ldc, last, add),
-                                (5, false) => narrow5(kc, ap, step, panel, cp, ldc, last, add),
-                                (6, true) => wide6(kc, ap, step, panel, cp, ldc, last, add),
-                                (6, false) => narrow6(kc, ap, step, panel, cp, ldc, last, add),
-                                (7, true) => wide7(kc, ap, step, panel, cp, ldc, last, add),
-                                (7, false) => narrow7(kc, ap, step, panel, cp, ldc, last, add),
-                                (8, true) => wide8(kc, ap, step, panel, cp, ldc, last, add),
-                                (8, false) => narrow8(kc, ap, step, panel, cp, ldc, last, add),
-                                (9, true) => wide9(kc, ap, step, panel, cp, ldc, last, add),
-                                (9, false) => narrow9(kc, ap, step, panel, cp, ldc, last, add),
-                                (10, true) => wide10(kc, ap, step, panel, cp, ldc, last, add),
-                                (10, false) => narrow10(kc, ap, step, panel, cp, ldc, last, add),
-                                (11, true) => wide11(kc, ap, step, panel, cp, ldc, last, add),
-                                (11, false) => narrow11(kc, ap, step, panel, cp, ldc, last, add),
-                                (12, true) => wide12(kc, ap, step, panel, cp, ldc, last, add),
-                                (12, false) => narrow12(kc, ap, step, panel, cp, ldc, last, add),
+                                (1, true) => wide1(shape, ap, panel, cp),
+                                (1, false) => narrow1(shape, ap, panel, cp),
+                                (2, true) => wide2(shape, ap, panel, cp),
+                                (2, false) => narrow2(shape, ap, panel, cp),
+                                (3, true) => wide3(shape, ap, panel, cp),
+                                (3, false) => narrow3(shape, ap, panel, cp),
+                                (4, true) => wide4(shape, ap, panel, cp),
+                                (4, false) => narrow4(shape, ap, panel, cp),
+                                (5, true) => wide5(shape, ap, panel, cp),
+                                (5, false) => narrow5(shape, ap, panel, cp),
+                                (6, true) => wide6(shape, ap, panel, cp),
+                                (6, false) => narrow6(shape, ap, panel, cp),
+                                (7, true) => wide7(shape, ap, panel, cp),
+                                (7, false) => narrow7(shape, ap, panel, cp),
+                                (8, true) => wide8(shape, ap, panel, cp),
+                                (8, false) => narrow8(shape, ap, panel, cp),
+                                (9, true) => wide9(shape, ap, panel, cp),
+                                (9, false) => narrow9(shape, ap, panel, cp),
+                                (10, true) => wide10(shape, ap, panel, cp),
+                                (10, false) => narrow10(shape, ap, panel, cp),
+                                (11, true) => wide11(shape, ap, panel, cp),
+                                (11, false) => narrow11(shape, ap, panel, cp),
+                                (12, true) => wide12(shape, ap, panel, cp),
+                                (12, false) => narrow12(shape, ap, panel, cp),
                                 _ => unreachable!(),
                             }
                             panel = panel.add(kc * if wide { 32 } else { 16 });

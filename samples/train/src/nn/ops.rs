@@ -14,7 +14,9 @@ impl Tape<'_> {
         let mut y = self.take(rows * n_out);
         if let Some(bias) = bias {
             let b = self.param(bias);
-            y.chunks_exact_mut(n_out).for_each(|row| row.copy_from_slice(b));
+            for row in y.chunks_exact_mut(n_out) {
+                row.copy_from_slice(b);
+            }
         }
         let a = Mat::rows(self.value(x), n_in);
         gemm([rows, n_out, n_in], a, Mat::transposed(w, n_in), &mut y, n_out, bias.is_some());
@@ -65,7 +67,9 @@ impl Tape<'_> {
         for (x, y) in self.value(x).chunks_exact(image).zip(y.chunks_exact_mut(image)) {
             let (mut mean, mut variance) = (vec![0.0; n], vec![0.0; n]);
             k::column_sums(x, &mut mean);
-            mean.iter_mut().for_each(|m| *m /= positions as f32);
+            for m in &mut mean {
+                *m /= positions as f32;
+            }
             k::column_squares(x, &mean, &mut variance);
             let rstd: Vec<f32> =
                 variance.iter().map(|v| 1.0 / (v / positions as f32 + 1e-5).sqrt()).collect();
@@ -100,9 +104,13 @@ impl Tape<'_> {
         let (mut mean, mut variance) = (vec![0.0; n], vec![0.0; n]);
         if self.train {
             k::column_sums(self.value(x), &mut mean);
-            mean.iter_mut().for_each(|m| *m /= rows as f32);
+            for m in &mut mean {
+                *m /= rows as f32;
+            }
             k::column_squares(self.value(x), &mean, &mut variance);
-            variance.iter_mut().for_each(|v| *v /= rows as f32);
+            for v in &mut variance {
+                *v /= rows as f32;
+            }
             let unbiased = rows as f32 / (rows as f32 - 1.0);
             self.stats.push((p[2], mean.clone()));
             self.stats.push((p[3], variance.iter().map(|v| v * unbiased).collect()));
@@ -218,7 +226,9 @@ impl Tape<'_> {
         self.put(x, value);
         let scale = move |rows: &mut [f32], factors: &[f32]| {
             for (row, f) in rows.chunks_exact_mut(n).zip(factors) {
-                row.iter_mut().for_each(|v| *v *= f);
+                for v in row.iter_mut() {
+                    *v *= f;
+                }
             }
         };
         scale(&mut y, factors);

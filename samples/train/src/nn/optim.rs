@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn replicas_are_averaged() {
         let gradients = [vec![3.0, -1.0, 0.5], vec![1.0, -1.0, 1.5]];
-        let mean: Vec<f32> = (0..3).map(|i| (gradients[0][i] + gradients[1][i]) / 2.0).collect();
+        let mean: Vec<f32> = (0..3).map(|i| f32::midpoint(gradients[0][i], gradients[1][i])).collect();
         let run = |mut grads: Vec<Vec<f32>>| {
             let mut params = Params::default();
             params.add("w.bias".into(), &[2], Layout::Plain, vec![1.0, 2.0]);

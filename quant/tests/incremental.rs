@@ -80,7 +80,9 @@ fn fit(graph: &Graph, values: &[Option<Value>], site: usize, bits: u8) -> Arc<Pa
 fn changed(sites: &Sites, site: usize) -> Sites {
     let mut sites = sites.clone();
     let mut params = sites[site].as_deref().unwrap().clone();
-    params.scale.iter_mut().for_each(|s| *s *= 1.25);
+    for scale in &mut params.scale {
+        *scale *= 1.25;
+    }
     sites[site] = Some(Arc::new(params));
     sites
 }
@@ -88,10 +90,14 @@ fn changed(sites: &Sites, site: usize) -> Sites {
 /// Whether a node is computed at all: results need it, and it is no constant or input.
 fn computed(graph: &Graph) -> Vec<bool> {
     let mut needed = vec![false; graph.nodes().len()];
-    graph.outputs().iter().for_each(|(_, id)| needed[id.index()] = true);
+    for (_, id) in graph.outputs() {
+        needed[id.index()] = true;
+    }
     for (index, node) in graph.nodes().iter().enumerate().rev() {
         if needed[index] {
-            node.inputs.iter().for_each(|id| needed[id.index()] = true);
+            for id in &node.inputs {
+                needed[id.index()] = true;
+            }
         }
     }
     let given = |node: &Node| matches!(node.op, Op::Input | Op::Constant(_));
@@ -106,7 +112,9 @@ fn all(graph: &Graph) -> usize {
 /// How many of the computed nodes are among these or can be reached from them.
 fn downstream(graph: &Graph, from: &[NodeId]) -> usize {
     let mut reached = vec![false; graph.nodes().len()];
-    from.iter().for_each(|id| reached[id.index()] = true);
+    for id in from {
+        reached[id.index()] = true;
+    }
     for (index, node) in graph.nodes().iter().enumerate() {
         reached[index] |= node.inputs.iter().any(|input| reached[input.index()]);
     }

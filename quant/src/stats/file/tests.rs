@@ -55,7 +55,9 @@ fn parts_of_several_calibration_sets_merge_in_any_order() {
     let parts = [part("b", 1), part("a", 2), part("b", 3)];
     let merged = |order: [usize; 3]| {
         let mut all = parts[order[0]].clone();
-        order[1..].iter().for_each(|&i| all.merge(&parts[i], false).unwrap());
+        for &i in &order[1..] {
+            all.merge(&parts[i], false).unwrap();
+        }
         all
     };
     let all = merged([0, 1, 2]);

@@ -31,7 +31,9 @@ pub fn powers(x: &mut [f32], grid: Powers, tiny: impl Fn(f32) -> f32 + Sync) {
     parallel::for_chunks(x, 2, |_, chunk| {
         for piece in chunk.chunks_mut(PIECE) {
             if meets_tiny(piece, grid.scale) {
-                piece.iter_mut().for_each(|v| *v = tiny(*v));
+                for v in piece {
+                    *v = tiny(*v);
+                }
             } else {
                 look_up(piece, grid);
             }

@@ -67,7 +67,7 @@ fn broken_weights_are_refused() {
             "header longer than the file",
             |m| {
                 fs::write(m.join("model.safetensors"), [&90_000_u64.to_le_bytes()[..], b"{}"].concat())
-                    .unwrap()
+                    .unwrap();
             },
             &["not a readable safetensors file"],
         ),
@@ -75,7 +75,7 @@ fn broken_weights_are_refused() {
             "header of 2^60 bytes",
             |m| {
                 fs::write(m.join("model.safetensors"), [&(1_u64 << 60).to_le_bytes()[..], b"{}"].concat())
-                    .unwrap()
+                    .unwrap();
             },
             &["not a readable safetensors file"],
         ),
@@ -185,7 +185,7 @@ fn broken_configurations_are_refused() {
             |m| {
                 edit_config(m, |c| {
                     c.as_object_mut().unwrap().remove("model_type");
-                })
+                });
             },
             &["config.json", "model_type"],
         ),
@@ -204,7 +204,7 @@ fn broken_configurations_are_refused() {
             |m| {
                 edit_config(m, |c| {
                     c["bert"].as_object_mut().unwrap().remove("hidden_size");
-                })
+                });
             },
             &["config.json", "hidden_size"],
         ),
@@ -254,7 +254,7 @@ fn broken_configurations_are_refused() {
                 edit_config(m, |c| {
                     c["max_tokens"] = json!(1_u64 << 40);
                     c["bert"]["max_position_embeddings"] = json!(1_u64 << 41);
-                })
+                });
             },
             &["config.json", "max_position_embeddings"],
         ),
@@ -485,6 +485,8 @@ fn inputs_that_do_not_fit_the_model_are_refused() {
 
 #[test]
 fn broken_plans_and_statistics_are_refused() {
+    const QKV: &str = "backbone.layers.0.blocks.0.attn.qkv";
+    type Break = fn(&mut Value);
     let dir = folder();
     let model = fixture();
     let set = sample_set(dir.path(), "set", &[0, 1]);
@@ -493,8 +495,6 @@ fn broken_plans_and_statistics_are_refused() {
     ok(&["calibrate", text(&model), "-c", text(&set), "-o", text(&stats)]);
     let saved = fs::read(&plan).unwrap();
     refused("another model", &["plan", "check", text(&plan)], &["plan.json", "lavt_one_tiny", "lavt-mini"]);
-    const QKV: &str = "backbone.layers.0.blocks.0.attn.qkv";
-    type Break = fn(&mut Value);
     let cases: &[(&str, Break, &[&str])] = &[
         (
             "an unknown layer",

@@ -66,7 +66,11 @@ pub fn run(args: &Eval) -> Result<Outcome> {
             budget.weight_bytes
         )?;
         let scores = [
-            ("full precision", &result.full_precision),
+            // With exported weights the original ones are not there to compare with.
+            (
+                if args.exported.is_some() { "float activations" } else { "full precision" },
+                &result.full_precision,
+            ),
             ("quantized", &result.quantized),
             ("agreement", &result.agreement),
         ];

@@ -7,6 +7,13 @@
 //! or a time that a person waits for, on the wall. The median of several rounds counts. Nothing fails when a budget is
 //! missed: the table says so.
 
+#![allow(
+    clippy::result_large_err,
+    clippy::unnecessary_wraps,
+    clippy::type_complexity,
+    reason = "parts of a benchmark have one shape, and their errors end the program"
+)]
+
 mod engine;
 #[path = "../../views/tests/support/fake.rs"]
 mod fake;

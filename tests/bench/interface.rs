@@ -49,7 +49,7 @@ fn launch() -> Result<(f64, f64), Box<dyn Error>> {
     drop(pty.slave);
     let [rows, columns] = [size.rows, size.cols].map(NonZero::new);
     let mut screen = vt100::Parser::new(rows.ok_or("no rows")?, columns.ok_or("no columns")?, 0);
-    let mut bytes = [0_u8; 65536];
+    let mut bytes = vec![0_u8; 65536];
     let mut first = None;
     let mut ready = None;
     while ready.is_none() && begin.elapsed().as_secs() < 5 {

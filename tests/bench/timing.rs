@@ -99,7 +99,7 @@ fn cpu_ms(thread: bool, work: impl FnOnce()) -> f64 {
     let clock = if thread { libc::CLOCK_THREAD_CPUTIME_ID } else { libc::CLOCK_PROCESS_CPUTIME_ID };
     let start = cpu(clock);
     work();
-    (cpu(clock) - start).as_secs_f64() * 1e3
+    cpu(clock).saturating_sub(start).as_secs_f64() * 1e3
 }
 
 /// Elsewhere, time on the wall stands in.

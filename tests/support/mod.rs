@@ -137,10 +137,9 @@ pub fn sample_set(parent: &Path, name: &str, pictures: &[usize]) -> PathBuf {
         let file = format!("{number:02}.png");
         std::fs::copy(picture(number), folder.join(&file)).unwrap();
         let (text, x) = (SENTENCES[number % 4], 8 * (number % 5));
-        manifest.push_str(&format!(
-            "{{\"image\":\"{file}\",\"text\":\"{text}\",\"mask\":[[{x},10,{y},10,{y},100,{x},100]]}}\n",
-            y = x + 70
-        ));
+        let y = x + 70;
+        let mask = format!("[[{x},10,{y},10,{y},100,{x},100]]");
+        manifest.extend([format!("{{\"image\":\"{file}\",\"text\":\"{text}\",\"mask\":{mask}}}\n")]);
     }
     std::fs::write(folder.join("samples.jsonl"), manifest).unwrap();
     folder

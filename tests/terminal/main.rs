@@ -179,8 +179,8 @@ fn a_preset_an_export_and_the_same_figures_from_the_command_line() {
 
 #[test]
 fn interrupts_and_signals_leave_the_terminal_sane() {
-    let home = Home::new();
     type Leave = fn(&mut Terminal);
+    let home = Home::new();
     let ways: [(&str, Leave); 4] = [
         ("Ctrl-C", |t| t.keys("\x03")),
         ("SIGTERM", |t| t.signal("TERM")),

@@ -31,7 +31,10 @@ pub fn replace_atomic(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) 
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = new_file(folder, &target)?;
+    let permissions = temporary.as_file().metadata()?.permissions();
     write(temporary.path())?;
+    // A writer may have put another file there, with permissions of its own.
+    fs::set_permissions(temporary.path(), permissions)?;
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|e| e.error)?;
     // The rename itself reaches the disk with the folder; not every file system can do that.

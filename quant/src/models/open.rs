@@ -64,6 +64,7 @@ impl std::fmt::Debug for Model {
 pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, ModelError> {
     // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
     type Folder = Arc<dyn Files>;
+    let given = weights.is_some();
     let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
         match source {
             ModelFiles::Path(path) => {
@@ -88,7 +89,9 @@ pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, Mode
                 ((*name).to_owned(), label.map(ToOwned::to_owned), Arc::clone(&files), files, weights)
             }
         };
-    if let ModelFiles::Embedded { replace, .. } = source {
+    if let ModelFiles::Embedded { replace, .. } = source
+        && !given
+    {
         for (tensor, data) in replace {
             found.replace(tensor, data.clone());
         }

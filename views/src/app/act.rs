@@ -113,9 +113,8 @@ impl App {
                 self.step_sample(by)
             }
             Action::Sentence => {
-                let text = self.sentence().to_owned();
                 self.reveal(Pane::Samples);
-                self.overlays.push(Overlay::Sentence(Input::new(text)));
+                self.overlays.push(Overlay::Sentence(Input::default()));
                 Vec::new()
             }
             Action::OwnSentence => self.take_sentence(String::new()),

@@ -14,7 +14,8 @@ pub struct LayerFacts {
     pub weight: Option<Bits>,
     /// Bits of the activations: one, or two for a product.
     pub activations: Vec<Bits>,
-    /// The class of the site that the plan hurts most (of the first one while nothing is fitted).
+    /// The class that stands out: of the sites that are not normal, else of all, that of the one which the plan hurts
+    /// most (of the first one while nothing is fitted).
     pub class: Option<Class>,
     /// The least predicted SQNR of the sites.
     pub decibels: Option<f64>,
@@ -45,6 +46,7 @@ impl Facts {
             .map(|layer| {
                 let mut facts = LayerFacts::default();
                 let mut roles: Vec<Role> = Vec::new();
+                let mut classes: Vec<Class> = Vec::new();
                 for site in &layer.sites {
                     let bits = plan.bits(&site.site);
                     if site.site.slot == Slot::Weight {
@@ -62,11 +64,16 @@ impl Facts {
                     if worse {
                         facts.decibels = decibels.get(&site.site).copied();
                     }
-                    if worse || facts.class.is_none() {
-                        facts.class = class.or(facts.class);
+                    if let Some(class) = class {
+                        classes.push(class);
+                        let plain = |class| class == Class::Normal;
+                        let stands_out = facts.class.is_none_or(|before| plain(before) && !plain(class));
+                        if stands_out || (worse && facts.class.is_some_and(plain) == plain(class)) {
+                            facts.class = Some(class);
+                        }
                     }
                 }
-                facts.text = filter_text(&layer.name, layer.op, &facts, &roles);
+                facts.text = filter_text(&layer.name, layer.op, &facts, &roles, &classes);
                 facts
             })
             .collect();
@@ -117,7 +124,7 @@ impl From<&SiteSummary> for SiteSummaryRef {
 }
 
 /// Bits appear as `w4` and `a8`, so that `/w4` finds every layer with 4-bit weights.
-fn filter_text(name: &str, op: &str, facts: &LayerFacts, roles: &[Role]) -> String {
+fn filter_text(name: &str, op: &str, facts: &LayerFacts, roles: &[Role], classes: &[Class]) -> String {
     use std::fmt::Write;
     let mut text = format!("{name} {op}");
     if let Some(bits) = facts.weight {
@@ -126,7 +133,7 @@ fn filter_text(name: &str, op: &str, facts: &LayerFacts, roles: &[Role]) -> Stri
     for bits in &facts.activations {
         let _ = write!(text, " a{bits}");
     }
-    if let Some(class) = facts.class {
+    for class in classes {
         let _ = write!(text, " {class}");
     }
     for role in roles {

@@ -48,7 +48,7 @@ fn main() -> Result<(), Failure> {
     let mut reader = pair.master.try_clone_reader()?;
     let shared = Arc::clone(&parser);
     std::thread::spawn(move || {
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 65536];
         while let Ok(n @ 1..) = reader.read(&mut buffer) {
             if let Ok(mut guard) = shared.lock() {
                 guard.0.process(&buffer[..n]);
@@ -189,7 +189,7 @@ fn svg(screen: &vt100::Screen) -> String {
                 std::mem::swap(&mut fg, &mut bg);
             }
             if cell.dim() {
-                fg = "#8a8f98".to_owned();
+                "#8a8f98".clone_into(&mut fg);
             }
             let (x, y) = (usize::from(column) * w, usize::from(row) * h);
             if bg != DEFAULT_BG {

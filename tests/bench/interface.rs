@@ -63,7 +63,7 @@ fn launch() -> Result<(f64, f64), Box<dyn Error>> {
         if text.contains("bitloupe") {
             first.get_or_insert(now);
         }
-        if text.contains("text_encoder") {
+        if text.contains("encoder.layer") {
             ready = Some(now);
         }
     }

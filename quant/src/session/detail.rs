@@ -56,14 +56,16 @@ impl Session {
             }
             None | Some(SitePlan::Float) => None,
         };
-        let levels = params.as_ref().map_or_else(Vec::new, |p| grid(p));
+        // A grid per channel cannot be drawn over the distribution of all channels.
+        let drawn = params.as_ref().filter(|p| p.scale.len() == 1);
+        let levels = drawn.map_or_else(Vec::new, |p| grid(p));
         let clip = levels.first().copied().zip(levels.last().copied());
         let channels = sketch.channel_stats();
         let (heat, heat_rows, heat_columns) = heat_map(&sketch);
         Ok(SiteDetail {
             generation,
             site: site.clone(),
-            dequantized: params.as_ref().map(|p| dequantized(&linear, p)),
+            dequantized: drawn.map(|p| dequantized(&linear, p)),
             logarithmic: view(&sketch.histogram(BINS, None, true)),
             linear: view(&linear),
             levels,
@@ -159,7 +161,7 @@ fn view(h: &Histogram) -> HistogramView {
     HistogramView { edges, counts: h.counts.clone() }
 }
 
-/// The grid for drawing: of channel 0 when per channel, thinned when it has very many levels.
+/// The grid for drawing, thinned when it has very many levels.
 fn grid(params: &Params) -> Vec<f32> {
     let mut levels = quantizer(params.scheme.family).levels(params, 0);
     levels.sort_by(f32::total_cmp);
@@ -181,12 +183,8 @@ fn dequantized(h: &Histogram, params: &Params) -> HistogramView {
             f64::midpoint(lo, hi) as f32
         })
         .collect();
-    // A per-channel grid is drawn by that of channel 0.
-    let mut first = params.clone();
-    first.scale.truncate(1);
-    first.zero_point.truncate(1);
     let layout = Layout::tensor(middles.len());
-    quantizer(params.scheme.family).fake_quantize(&mut middles, layout, &first);
+    quantizer(params.scheme.family).fake_quantize(&mut middles, layout, params);
     out.counts.iter_mut().for_each(|c| *c = 0.0);
     for (value, count) in middles.iter().zip(&h.counts) {
         let at =

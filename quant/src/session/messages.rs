@@ -358,11 +358,12 @@ pub struct SiteDetail {
     pub linear: HistogramView,
     /// Distribution of magnitudes on a logarithmic axis (256 intervals), signs together.
     pub logarithmic: HistogramView,
-    /// Distribution after the plan's quantizer, same edges as `linear`; none if the site stays float.
+    /// Distribution after the plan's quantizer, same edges as `linear`; none if the site stays float or every channel has
+    /// its own grid.
     pub dequantized: Option<HistogramView>,
-    /// The grid of the plan's quantizer (of channel 0 when per channel; at most 512 levels), ascending.
+    /// The grid of the plan's quantizer, ascending, at most 512 levels; empty when every channel has its own.
     pub levels: Vec<f32>,
-    /// Where the plan's quantizer clips.
+    /// Where the plan's quantizer clips, if one grid serves all channels.
     pub clip: Option<(f32, f32)>,
     /// Range of each channel: (min, max).
     pub channels: Vec<(f32, f32)>,

@@ -1,6 +1,6 @@
 //! Measures the budgets of bitloupe on the bundled model and prints one table:
 //!
-//! `cargo bench -p bitloupe --bench budgets [-- PART…]`, with PART of `forward`, `operations`, `edits`, `fits`, `memory`,
+//! `cargo bench --workspace --bench budgets [-- PART…]`, with PART of `forward`, `operations`, `edits`, `fits`, `memory`,
 //! `start`, `frames`; all if none is named.
 //!
 //! Everything is a ratio of two times taken in turn in one process, in processor time where one thread does the work,

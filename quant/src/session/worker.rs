@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, SampleInfo, SetView, SiteView};
-use super::{Evaluation, Options, Parts, Session, SessionError, lock, presets};
+use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, lock, presets};
 use crate::exec::Cancel;
 use crate::plan::{Journal, Plan};
 
@@ -189,6 +189,14 @@ fn looking(shared: &Shared, requests: &Receiver<Request>) {
     }
 }
 
+/// Fits a plan of this model. One that names no model yet (the interface's first) is everybody's.
+fn fit(session: &Session, plan: &Plan) -> Result<FittedPlan, SessionError> {
+    if !plan.model.fingerprint.is_empty() {
+        session.check_plan("the plan", plan)?;
+    }
+    session.fit_plan(plan)
+}
+
 fn show_sample(
     shared: &Shared,
     (generation, sample): (u64, usize),
@@ -197,7 +205,7 @@ fn show_sample(
     cancel: &Cancel,
 ) -> Result<(), SessionError> {
     let session = &shared.session;
-    let fitted = session.fit_plan(plan)?;
+    let fitted = fit(session, plan)?;
     let budget = session.budget(&fitted.plan);
     shared.send(Event::Plan(Arc::new(PlanView {
         generation,
@@ -276,7 +284,7 @@ fn calibrate(shared: &Shared, cancel: &Cancel) -> Result<(), SessionError> {
 
 fn evaluate(shared: &Shared, generation: u64, plan: &Plan, cancel: &Cancel) -> Result<(), SessionError> {
     let session = &shared.session;
-    let fitted = session.fit_plan(plan)?;
+    let fitted = fit(session, plan)?;
     let mut report = reporter(shared, Job::Evaluation);
     let result = session.evaluate(&fitted, cancel, |done, total, so_far| {
         if report(done, total) && done < total {
@@ -306,7 +314,7 @@ fn export(
     cancel: &Cancel,
 ) -> Result<(), SessionError> {
     let session = &shared.session;
-    let fitted = session.fit_plan(plan)?;
+    let fitted = fit(session, plan)?;
     let mut report = reporter(shared, Job::Export);
     let progress = |done, total, _: &dyn Fn() -> Evaluation| {
         report(done, total);
@@ -324,7 +332,7 @@ fn export(
 }
 
 fn save(shared: &Shared, plan: &Plan, path: &std::path::Path) -> Result<(), SessionError> {
-    let fitted = shared.session.fit_plan(plan)?;
+    let fitted = fit(&shared.session, plan)?;
     fitted.plan.write(path)?;
     if let Some(journal) = shared.journal.get() {
         let _ = journal.clear();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SiteSummary};
 
+use super::plan::PlanState;
 use super::{App, Calibration, Effect, Level, jobs};
 
 impl App {
@@ -80,6 +81,16 @@ impl App {
     fn opened(&mut self, model: Arc<ModelView>) -> Vec<Effect> {
         self.layers.open(&model);
         self.sample = 0;
+        let given = self.plan.current();
+        if !given.model.fingerprint.is_empty() && given.model.fingerprint != model.fingerprint {
+            let (theirs, ours) = (&given.model.name, &model.name);
+            let text =
+                format!("the given plan is for {theirs}, not for {ours}; starting from a ready-made one");
+            self.note(Level::Error, text);
+            self.plan = PlanState::new(None);
+            // Saving must not write over the other model's plan.
+            self.setup.plan_path = "bitloupe-plan.json".into();
+        }
         if let Some(recovered) = &model.recovered {
             if self.plan.replace(recovered, "the plan of a session that ended early") {
                 self.note(

@@ -78,7 +78,6 @@ pub struct Session {
     fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
     /// Masks of the full-precision model for the samples' own sentences.
     reference: Mutex<HashMap<usize, Arc<BinaryMask>>>,
-    warnings: Vec<String>,
 }
 
 impl Session {
@@ -113,7 +112,6 @@ impl Session {
             stats: RwLock::default(),
             fits: Mutex::default(),
             reference: Mutex::default(),
-            warnings: Vec::new(),
             model,
         })
     }
@@ -193,7 +191,7 @@ impl Session {
 
     /// Things to tell the user that are no errors: pictures that are in both sets.
     pub fn warnings(&self) -> Result<Vec<String>, SessionError> {
-        let mut warnings = self.warnings.clone();
+        let mut warnings = Vec::new();
         if let (Some(calibration), Some(samples)) = (&self.calibration, &self.samples) {
             let shared = crate::data::duplicates(calibration, samples)?;
             if let Some(first) = shared.first() {

@@ -182,13 +182,18 @@ pub struct Stats {
 }
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "they are flags of a command line")]
 pub struct Fit {
     /// File with the tensor
     #[arg(value_name = "FILE.safetensors")]
     pub file: PathBuf,
-    /// Its name
+    /// Its name; several are calibration batches in this order, and the output is for the first
+    #[arg(long, value_name = "NAME", required = true)]
+    pub tensor: Vec<String>,
+    /// What the tensor is multiplied by, for quantizers that look at the product: the value tensor of an
+    /// attention, or the weight of the next linear layer; as many as --tensor, or one for all
     #[arg(long, value_name = "NAME")]
-    pub tensor: String,
+    pub with: Vec<String>,
     /// uniform, log2 or log-sqrt2
     #[arg(long, value_name = "Q")]
     pub quantizer: String,
@@ -216,6 +221,9 @@ pub struct Fit {
     /// Fit on the raw values instead of their sketch
     #[arg(long)]
     pub exact: bool,
+    /// Reproduce the released code of the paper where it is known to be wrong
+    #[arg(long)]
+    pub paper: bool,
     /// Use these parameters instead of searching: scale=…, zero_point=…
     #[arg(long, value_name = "K=V")]
     pub set: Vec<String>,

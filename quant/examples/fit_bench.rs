@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 if family != Family::Uniform && range == RangeSearch::Kl {
                     continue;
                 }
-                let scheme = Scheme { family, range, symmetric: false, granularity };
+                let scheme = Scheme { granularity, ..Scheme::new(family, range) };
                 let ms = best_ms(|| {
                     for bits in 2..=8 {
                         let fitted = Bits::new(bits).ok().and_then(|bits| {

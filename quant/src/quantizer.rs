@@ -35,7 +35,7 @@ mod survey;
 mod uniform;
 
 pub use cells::Cells;
-pub use distribution::Distribution;
+pub use distribution::{Batch, Distribution, Product};
 pub use error::QuantizerError;
 pub use params::Params;
 pub use predict::{Prediction, predict, predict_surveyed};
@@ -55,6 +55,11 @@ pub trait Quantizer: Send + Sync {
     /// Finds the parameters. Values that are not finite are left out; without any value, or for nothing but
     /// zeros, the parameters are valid and arbitrary.
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError>;
+
+    /// Whether parameters, perhaps from a file, can be used on a tensor of this layout.
+    fn check(&self, params: &Params, layout: Layout) -> Result<(), QuantizerError> {
+        params.check_scales(layout)
+    }
 
     /// Replaces every value by its level. NaN stays NaN, infinities become the outermost levels.
     fn fake_quantize(&self, x: &mut [f32], layout: Layout, params: &Params);
@@ -96,7 +101,7 @@ fn check_family(scheme: &Scheme, family: Family, bits: Bits) -> Result<(), Quant
 
 /// Calls `apply` on every run of values that share parameters, with their channel.
 fn by_channel(x: &mut [f32], layout: Layout, params: &Params, mut apply: impl FnMut(&mut [f32], usize)) {
-    if params.scale.len() <= 1 {
+    if !params.per_channel() {
         apply(x, 0);
         return;
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bitloupe_quant::eval::metrics::sqnr_db;
-use bitloupe_quant::quantizer::{Distribution, Family, Params, RangeSearch, Scheme, quantizer};
+use bitloupe_quant::quantizer::{
+    Batch, Distribution, Family, Params, Product, RangeSearch, Scheme, quantizer,
+};
 use bitloupe_quant::stats::Sketch;
 use bitloupe_quant::terms::{Bits, Layout};
 use color_eyre::eyre::{Result, eyre};
@@ -15,21 +17,34 @@ use crate::tensors::{self, Tensor};
 
 /// Fits, quantizes, writes and prints.
 pub fn run(args: &Fit) -> Result<Outcome> {
-    let mut file = tensors::read(&args.file)?;
-    let Some(tensor) = file.remove(&args.tensor) else {
-        let near = bitloupe_quant::plan::nearest(&args.tensor, file.keys().map(String::as_str), 3);
-        let near = if near.is_empty() { String::new() } else { format!("; nearest: {}", near.join(", ")) };
-        return Err(eyre!("{}: no tensor `{}`{near}", args.file.display(), args.tensor));
-    };
+    let file = tensors::read(&args.file)?;
+    let find = |name: &String| named(args, &file, name);
+    let given: Vec<&Tensor> = args.tensor.iter().map(find).collect::<Result<_>>()?;
+    let with: Vec<&Tensor> = args.with.iter().map(find).collect::<Result<_>>()?;
+    if with.len() > 1 && with.len() != given.len() {
+        return Err(eyre!("--with is given {} times; give it once or as often as --tensor", with.len()));
+    }
     let scheme = scheme(args)?;
     let bits = Bits::new(args.bits)?;
-    let layout = layout(args, &tensor)?;
+    let batches: Vec<Batch<'_>> = given
+        .iter()
+        .enumerate()
+        .map(|(i, tensor)| {
+            let product = with.get(if with.len() == 1 { 0 } else { i }).map(|other| product(tensor, other));
+            Ok(Batch { values: &tensor.data, layout: layout(args, tensor)?, product: product.transpose()? })
+        })
+        .collect::<Result<_>>()?;
+    let (Some(tensor), Some(layout)) = (given.first(), batches.first().map(|batch| batch.layout)) else {
+        return Err(eyre!("no tensor is named"));
+    };
     let family = quantizer(scheme.family);
-    let mut params = if args.exact {
-        family.fit(&Distribution::Raw { values: &tensor.data, layout }, &scheme, bits)?
+    let mut params = if args.exact || args.paper {
+        family.fit(&Distribution::Batches(&batches), &scheme, bits)?
     } else {
         let mut sketch = Sketch::new(layout.channels);
-        sketch.observe(&tensor.data, layout)?;
+        for batch in &batches {
+            sketch.observe(batch.values, batch.layout)?;
+        }
         family.fit(&Distribution::Sketch(&sketch), &scheme, bits)?
     };
     for pair in &args.set {
@@ -72,6 +87,34 @@ pub fn run(args: &Fit) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// A tensor of the file by its name.
+fn named<'f>(args: &Fit, file: &'f BTreeMap<String, Tensor>, name: &str) -> Result<&'f Tensor> {
+    file.get(name).ok_or_else(|| {
+        let near = bitloupe_quant::plan::nearest(name, file.keys().map(String::as_str), 3);
+        let near = if near.is_empty() { String::new() } else { format!("; nearest: {}", near.join(", ")) };
+        eyre!("{}: no tensor `{name}`{near}", args.file.display())
+    })
+}
+
+/// How `tensor` is multiplied by `other`: `[…, rows, inner] · […, inner, columns]` with the same leading dimensions,
+/// else a weight `[out, inner]`.
+fn product<'t>(tensor: &Tensor, other: &'t Tensor) -> Result<Product<'t>> {
+    let (a, b) = (&tensor.shape, &other.shape);
+    let last =
+        |shape: &[usize], back: usize| shape.len().checked_sub(back).and_then(|at| shape.get(at)).copied();
+    let (inner, rows, columns) = (last(a, 1), last(b, 2), last(b, 1));
+    let same_heads = a.len() == b.len() && a.len() > 2 && a[..a.len() - 2] == b[..b.len() - 2];
+    match (inner, rows, columns) {
+        (Some(inner), Some(rows), Some(columns)) if same_heads && inner == rows => {
+            Ok(Product { other: &other.data, inner, columns, transposed: false })
+        }
+        (Some(inner), Some(columns), Some(last)) if inner == last && b.len() == 2 => {
+            Ok(Product { other: &other.data, inner, columns, transposed: true })
+        }
+        _ => Err(eyre!("--tensor of shape {a:?} cannot be multiplied by --with of shape {b:?}")),
+    }
+}
+
 fn scheme(args: &Fit) -> Result<Scheme> {
     let family: Family = args.quantizer.parse()?;
     let range = match args.range.as_str() {
@@ -84,6 +127,9 @@ fn scheme(args: &Fit) -> Result<Scheme> {
     let mut scheme = Scheme::new(family, range);
     if args.symmetric {
         scheme = scheme.symmetric();
+    }
+    if args.paper {
+        scheme = scheme.paper();
     }
     match args.granularity.as_str() {
         "tensor" => Ok(scheme),

@@ -94,11 +94,10 @@ impl Quantization {
         let mut made = Self::none(graph);
         for (index, (site, params)) in graph.sites().iter().zip(sites).enumerate() {
             let Some(params) = params else { continue };
-            let channels = params.scale.len();
-            if channels != 1 && channels != site.layout.channels {
-                let message = format!("{channels} scales for {} channels", site.layout.channels);
-                return Err(ExecError::Quantizer { site: site.id.to_string(), message });
-            }
+            params.check(site.layout).map_err(|error| ExecError::Quantizer {
+                site: site.id.to_string(),
+                message: error.to_string(),
+            })?;
             let hash = hash(params);
             let node = site.node.index();
             match site.operand {

@@ -33,6 +33,19 @@ pub enum QuantizerError {
         /// Layout given with them.
         layout: Layout,
     },
+    /// No calibration batch at all.
+    #[error("there is no calibration batch to fit on")]
+    NoData,
+    /// The right operand of a product has another summed dimension.
+    #[error("{len} values cannot be multiplied by {other} values with an inner dimension of {inner}")]
+    Product {
+        /// Values of the left operand.
+        len: usize,
+        /// Values of the right operand.
+        other: usize,
+        /// The summed dimension.
+        inner: usize,
+    },
     /// Parameters made for another number of channels or by another family.
     #[error("the parameters have {found} scales, expected 1 or {expected}")]
     Channels {

@@ -147,9 +147,10 @@ impl Quantizer for Log {
             return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
         }
         let scale = match *data {
-            Distribution::Raw { values, layout } => {
+            Distribution::Raw { .. } | Distribution::Batches(_) => {
+                let (values, layout) = data.joined().ok_or(QuantizerError::NoData)?;
                 let groups = if scheme.granularity == Granularity::Tensor { 1 } else { layout.channels };
-                let fit = |c| self.fit_raw(&group(values, layout, scheme.granularity, c), scheme, bits);
+                let fit = |c| self.fit_raw(&group(&values, layout, scheme.granularity, c), scheme, bits);
                 (0..groups).into_par_iter().map(fit).collect()
             }
             Distribution::Sketch(sketch) => self.scales(&Survey::new(sketch), scheme, bits),

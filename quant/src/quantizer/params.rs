@@ -1,7 +1,7 @@
 //! What a fit yields.
 
 use super::error::QuantizerError;
-use super::scheme::Scheme;
+use super::scheme::{Granularity, Scheme};
 use crate::terms::{Bits, Layout};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,24 +51,59 @@ impl Params {
         self.bits.levels().unwrap_or(u32::MAX)
     }
 
+    /// Whether channels have parameters of their own.
+    pub fn per_channel(&self) -> bool {
+        self.scheme.granularity == Granularity::Channel && self.scale.len() > 1
+    }
+
+    /// A further parameter that is one number; `default` if it is not there.
+    pub fn number(&self, name: &str, default: f32) -> f32 {
+        self.extra.get(name).and_then(|values| values.first()).copied().unwrap_or(default)
+    }
+
+    /// A further parameter; empty if it is not there.
+    pub fn numbers(&self, name: &str) -> &[f32] {
+        self.extra.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether the parameters can be used on a tensor of this layout; parameters from a file must pass this.
     pub fn check(&self, layout: Layout) -> Result<(), QuantizerError> {
         if self.bits.is_float() {
             return Err(QuantizerError::Float);
         }
-        let fits = |len: usize| len == 1 || len == layout.channels;
+        super::quantizer(self.scheme.family).check(self, layout)
+    }
+
+    /// What holds for most families: one scale or one per channel, as many zero points or none, all numbers finite,
+    /// scales positive.
+    pub(super) fn check_scales(&self, layout: Layout) -> Result<(), QuantizerError> {
+        let shared = self.scheme.granularity == Granularity::Tensor;
+        let fits = |len: usize| len == 1 || (len == layout.channels && !shared);
         let zero_point_fits = self.zero_point.is_empty() || self.zero_point.len() == self.scale.len();
         if !fits(self.scale.len()) || !zero_point_fits {
-            return Err(QuantizerError::Channels { expected: layout.channels, found: self.scale.len() });
+            let expected = if shared { 1 } else { layout.channels };
+            return Err(QuantizerError::Channels { expected, found: self.scale.len() });
         }
-        let problem = |problem: &str| QuantizerError::Params { bits: self.bits, problem: problem.to_owned() };
+        self.check_numbers()
+    }
+
+    /// Scales are positive, all numbers finite.
+    pub(super) fn check_numbers(&self) -> Result<(), QuantizerError> {
         if !self.scale.iter().all(|scale| scale.is_finite() && *scale > 0.0) {
-            return Err(problem("every scale must be finite and positive"));
+            return Err(self.problem("every scale must be finite and positive"));
         }
         if !self.zero_point.iter().all(|zero| zero.is_finite()) {
-            return Err(problem("every zero point must be finite"));
+            return Err(self.problem("every zero point must be finite"));
+        }
+        if let Some((name, _)) = self.extra.iter().find(|(_, v)| !v.iter().all(|x| x.is_finite())) {
+            return Err(self.problem(&format!("`{name}` must be finite")));
         }
         Ok(())
+    }
+
+    /// The error for parameters that no fit makes.
+    pub(super) fn problem(&self, problem: &str) -> QuantizerError {
+        QuantizerError::Params { bits: self.bits, problem: problem.to_owned() }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::cells::Cells;
 use super::params::Params;
+use super::quantizer;
 use super::search::ChannelModel;
 use super::survey::Survey;
-use super::{quantizer, scheme::Granularity};
 use crate::stats::{Bucket, Sketch};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub fn predict_surveyed(survey: &Survey<'_>, params: &Params) -> Prediction {
         return prediction(0.0, signal, 0.0, 0);
     }
     let n = sketch.finite() as f64;
-    if params.scheme.granularity == Granularity::Tensor || params.scale.len() <= 1 {
+    if !params.per_channel() {
         let (cells, buckets) = (family.cells(params, 0), survey.buckets());
         let mse = super::search::bucket_error(buckets, &cells, 2.0) / n;
         return prediction(mse, signal, clipped(buckets, &cells) / n, levels_used(buckets, &cells));

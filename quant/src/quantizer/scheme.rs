@@ -165,12 +165,16 @@ pub struct Scheme {
     pub symmetric: bool,
     /// What has its own scale.
     pub granularity: Granularity,
+    /// Whether to reproduce the released code of the paper where it is known to be wrong (each family says what
+    /// that is); otherwise the sound form is used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paper: bool,
 }
 
 impl Scheme {
     /// An asymmetric scheme with one scale for the tensor.
     pub const fn new(family: Family, range: RangeSearch) -> Self {
-        Self { family, range, symmetric: false, granularity: Granularity::Tensor }
+        Self { family, range, symmetric: false, granularity: Granularity::Tensor, paper: false }
     }
 
     /// The same with a scale for every channel.
@@ -184,12 +188,19 @@ impl Scheme {
     pub fn symmetric(self) -> Self {
         Self { symmetric: true, ..self }
     }
+
+    /// The same as released, with its defects.
+    #[must_use]
+    pub fn paper(self) -> Self {
+        Self { paper: true, ..self }
+    }
 }
 
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let symmetric = if self.symmetric { " symmetric" } else { "" };
         let channel = if self.granularity == Granularity::Channel { " per channel" } else { "" };
-        f.pad(&format!("{}{symmetric} {}{channel}", self.family, self.range))
+        let paper = if self.paper { " as released" } else { "" };
+        f.pad(&format!("{}{symmetric} {}{channel}{paper}", self.family, self.range))
     }
 }

@@ -1,11 +1,15 @@
 //! Searches for the range of a uniform grid.
 
+#[allow(dead_code, reason = "for the quantizers to come")]
+mod bounded;
 mod channels;
 mod divergence;
 mod error;
 mod model;
 mod squares;
 
+#[allow(unused_imports, reason = "for the quantizers to come")]
+pub(super) use bounded::bounded_minimum;
 pub(super) use channels::of_channels;
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};

@@ -1,5 +1,4 @@
 //! Tests that need more than one part.
 
-mod parity;
 mod prediction;
 mod properties;

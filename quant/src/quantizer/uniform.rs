@@ -35,16 +35,15 @@ impl Quantizer for Uniform {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::Uniform, bits)?;
         data.check()?;
-        let grids: Vec<Grid> = match (*data, scheme.granularity) {
-            (Distribution::Raw { values, layout }, granularity) => {
-                let groups = if granularity == Granularity::Tensor { 1 } else { layout.channels };
-                (0..groups)
-                    .into_par_iter()
-                    .map(|c| fit_raw(&group(values, layout, granularity, c), scheme, bits))
-                    .collect()
+        let grids: Vec<Grid> = match *data {
+            Distribution::Sketch(sketch) => fit_survey(&Survey::new(sketch), scheme, bits),
+            Distribution::Survey(survey) => fit_survey(survey, scheme, bits),
+            Distribution::Raw { .. } | Distribution::Batches(_) => {
+                let (values, layout) = data.joined().ok_or(QuantizerError::NoData)?;
+                let groups = if scheme.granularity == Granularity::Tensor { 1 } else { layout.channels };
+                let fit = |c| fit_raw(&group(&values, layout, scheme.granularity, c), scheme, bits);
+                (0..groups).into_par_iter().map(fit).collect()
             }
-            (Distribution::Sketch(sketch), _) => fit_survey(&Survey::new(sketch), scheme, bits),
-            (Distribution::Survey(survey), _) => fit_survey(survey, scheme, bits),
         };
         Ok(Params {
             scheme: scheme.clone(),

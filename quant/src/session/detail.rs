@@ -57,7 +57,7 @@ impl Session {
             None | Some(SitePlan::Float) => None,
         };
         // A grid per channel cannot be drawn over the distribution of all channels.
-        let drawn = params.as_ref().filter(|p| p.scale.len() == 1);
+        let drawn = params.as_ref().filter(|p| !p.per_channel());
         let levels = drawn.map_or_else(Vec::new, |p| grid(p));
         let clip = levels.first().copied().zip(levels.last().copied());
         let channels = sketch.channel_stats();

@@ -62,7 +62,7 @@ fn worst(granularity: Granularity, limit: f64) -> Vec<String> {
                     continue;
                 }
                 for bits in [2, 3, 4, 6, 8] {
-                    let scheme = Scheme { family, range: range.clone(), symmetric: false, granularity };
+                    let scheme = Scheme { granularity, ..Scheme::new(family, range.clone()) };
                     let quantizer = quantizer(family);
                     let bits = Bits::new(bits).unwrap();
                     let params = quantizer.fit(&Distribution::Sketch(&sketch), &scheme, bits).unwrap();

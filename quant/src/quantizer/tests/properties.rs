@@ -27,7 +27,13 @@ fn schemes() -> impl Strategy<Value = Scheme> {
         .prop_filter("log families have no KL search", |(family, range, ..)| {
             *family == Family::Uniform || *range != RangeSearch::Kl
         })
-        .prop_map(|(family, range, symmetric, granularity)| Scheme { family, range, symmetric, granularity })
+        .prop_map(|(family, range, symmetric, granularity)| Scheme {
+            family,
+            range,
+            symmetric,
+            granularity,
+            paper: false,
+        })
 }
 
 fn widths() -> impl Strategy<Value = Bits> {
@@ -212,8 +218,7 @@ fn degenerate_data_is_fitted_and_predicted_without_panic() {
                 for range in ranges() {
                     for &granularity in Granularity::ALL {
                         for &bits in Bits::ALL {
-                            let scheme =
-                                Scheme { family, range: range.clone(), symmetric: false, granularity };
+                            let scheme = Scheme { granularity, ..Scheme::new(family, range.clone()) };
                             check(values, layout, &sketch, &scheme, bits);
                             check(values, layout, &sketch, &scheme.symmetric(), bits);
                         }

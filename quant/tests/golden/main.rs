@@ -1,0 +1,31 @@
+//! Number by number against tensors that the original implementations of the methods made.
+//!
+//! One file per golden file; `tests/golden` of the repository holds the data, its README what made them. The
+//! run prints how many tensors were compared and the largest deviation, and fails if any is off.
+
+#[allow(dead_code, reason = "the files to come need the rest")]
+mod ledger;
+mod repq;
+
+use ledger::{Ledger, Section};
+use std::process::ExitCode;
+
+/// A golden file and what is compared with it.
+type Check = (&'static str, fn(&mut Section));
+
+const CHECKS: [Check; 1] = [("repq", repq::check)];
+
+fn main() -> ExitCode {
+    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    // What test runners ask to find the tests of a harness.
+    if std::env::args().any(|arg| arg == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let mut ledger = Ledger::default();
+    for (name, check) in CHECKS {
+        if only.is_empty() || only.iter().any(|word| name.contains(word.as_str())) {
+            ledger.section(name, check);
+        }
+    }
+    ledger.report()
+}

@@ -288,7 +288,7 @@ fn schemes_and_parameters_survive_text_and_json() {
 
 #[test]
 fn parameters_of_strangers_are_checked() {
-    let scheme = Scheme::new(Family::Uniform, RangeSearch::MinMax);
+    let scheme = Scheme::new(Family::Uniform, RangeSearch::MinMax).per_channel();
     let params = |scale: Vec<f32>, zero_point: Vec<f32>| Params {
         scheme: scheme.clone(),
         bits: Bits::new(4).unwrap(),
@@ -309,4 +309,7 @@ fn parameters_of_strangers_are_checked() {
     ] {
         assert!(bad.check(layout).is_err());
     }
+    let mut shared = params(vec![1.0; 3], vec![0.5; 3]);
+    shared.scheme.granularity = Granularity::Tensor;
+    assert!(shared.check(layout).is_err());
 }

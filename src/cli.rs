@@ -238,7 +238,7 @@ pub struct Fit {
 /// Bits and method of a plan that is made on the spot.
 #[derive(Debug, Args, Clone)]
 pub struct MethodArgs {
-    /// minmax, percentile, mse or kl
+    /// A published recipe; `bitloupe plan methods` lists them
     #[arg(long, value_name = "M")]
     pub method: Option<String>,
     /// Bits of weights: 2 to 8, 16 or float
@@ -247,6 +247,19 @@ pub struct MethodArgs {
     /// Bits of activations: 2 to 8, 16 or float
     #[arg(long, short, value_name = "B", default_value = "8")]
     pub activations: String,
+    /// Bits of the layer that reads the picture (default: as the method's paper)
+    #[arg(long, value_name = "B")]
+    pub patch_bits: Option<String>,
+    /// Bits of the last layers (default: as the method's paper)
+    #[arg(long, value_name = "B")]
+    pub last_bits: Option<String>,
+    /// Bits of attention probabilities (default: as the method's paper)
+    #[arg(long, value_name = "B")]
+    pub softmax_bits: Option<String>,
+    /// Fit activations on the calibration samples themselves, layer by layer as the method's paper does, instead of
+    /// on their sketches
+    #[arg(long)]
+    pub exact: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -310,6 +323,12 @@ pub enum Plan {
         /// Where to write (default: over the plan)
         #[arg(long, short, value_name = "P")]
         output: Option<PathBuf>,
+    },
+    /// List the methods and what they do
+    Methods {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON schema of plan files
     Schema,

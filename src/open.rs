@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::method::{Method, MethodBits, Protocol, method};
 use bitloupe_quant::models::ModelFiles;
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::{FittedPlan, Options, Session};
@@ -55,7 +56,15 @@ pub fn bits(text: &str) -> Result<Bits> {
 /// The plan of a method.
 pub fn method_plan(session: &Session, args: &MethodArgs) -> Result<Plan> {
     let method = args.method.as_deref().unwrap_or("minmax");
-    session.method_plan(method, bits(&args.weights)?, bits(&args.activations)?).ok_or_else(|| {
+    let own = |text: &Option<String>| text.as_deref().map(bits).transpose();
+    let bits = MethodBits {
+        weights: bits(&args.weights)?,
+        activations: bits(&args.activations)?,
+        patch_embedding: own(&args.patch_bits)?,
+        last: own(&args.last_bits)?,
+        softmax: own(&args.softmax_bits)?,
+    };
+    session.method_plan(method, &bits).ok_or_else(|| {
         let known: Vec<&str> = Session::methods().collect();
         eyre!("there is no method `{method}`; there are {}", known.join(", "))
     })
@@ -76,6 +85,19 @@ pub fn fit(session: &Session, plan: &Plan) -> Result<FittedPlan> {
         calibrate(session)?;
     }
     Ok(session.fit_plan(plan)?)
+}
+
+/// Makes and fits the plan of a method.
+pub fn fit_method(session: &Session, args: &MethodArgs) -> Result<FittedPlan> {
+    let plan = method_plan(session, args)?;
+    if !args.exact {
+        return fit(session, &plan);
+    }
+    if session.stats().is_none() {
+        calibrate(session)?;
+    }
+    let protocol = method(&plan.method).map_or(Protocol::Parallel, Method::protocol);
+    Ok(session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), progress("fitting"))?)
 }
 
 /// Gathers sketches, with progress on standard error when a person is there.

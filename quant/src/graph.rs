@@ -10,6 +10,7 @@
 mod builder;
 mod cost;
 mod op;
+mod rewrite;
 mod roles;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use builder::{Builder, Scope};
 pub use cost::LayerCost;
 pub use op::{Conv, Op};
+pub use rewrite::{RewriteError, RewriteKind, Rewritten};
 
 use crate::terms::{Layout, Role, SiteId, Slot};
 

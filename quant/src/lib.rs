@@ -12,6 +12,7 @@ pub mod eval;
 pub mod exec;
 pub mod export;
 pub mod graph;
+pub mod method;
 pub mod models;
 pub mod plan;
 pub mod quantizer;

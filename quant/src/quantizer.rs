@@ -29,6 +29,7 @@ mod log;
 mod params;
 mod predict;
 mod quantile;
+pub mod rewriting;
 mod scheme;
 mod search;
 mod survey;

@@ -10,8 +10,11 @@ mod evaluate;
 mod export;
 mod fit;
 pub mod messages;
+mod on_samples;
 mod presets;
+mod rewrites;
 mod show;
+mod variant;
 pub mod worker;
 
 use std::collections::HashMap;
@@ -23,6 +26,7 @@ pub use error::SessionError;
 pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
+pub use on_samples::SAMPLES as FITTED_SAMPLES;
 
 use crate::data::SampleSet;
 use crate::eval::metrics::BinaryMask;
@@ -65,15 +69,18 @@ impl Options {
 #[derive(Debug)]
 pub struct Session {
     model: Model,
-    engine: Engine,
+    /// As it was opened.
+    base: Arc<variant::Variant>,
+    /// After the rewrites of plans in use.
+    variants: Mutex<Vec<Arc<variant::Variant>>>,
     workers: Workers,
     /// For the one sample that is being looked at: all threads on one run.
     pool: rayon::ThreadPool,
+    /// Whether the weights came from an export, which has the plan's rewrites in it.
+    weights_rewritten: bool,
     calibration: Option<SampleSet>,
     samples: Option<SampleSet>,
     cache: ActivationCache,
-    /// Sketches of the weights, made at opening.
-    weights: Vec<Option<Arc<Sketch>>>,
     stats: RwLock<Option<Arc<SiteStats>>>,
     fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
     /// Masks of the full-precision model for the samples' own sentences.
@@ -95,20 +102,20 @@ impl Session {
         let calibration = set(&options.calibration, CALIBRATION)?;
         let samples = set(&options.samples, SAMPLES)?;
         let threads = options.threads.unwrap_or_else(cores).max(1);
-        let engine = Engine::new(Arc::clone(&model.graph));
+        let base = Arc::new(variant::Variant::base(&model.graph)?);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .map_err(|e| crate::exec::ExecError::Threads(e.to_string()))?;
-        let weights = calibrate::weight_sketches(&model.graph)?;
         Ok(Self {
-            engine,
+            base,
+            weights_rewritten: options.exported_weights.is_some(),
+            variants: Mutex::default(),
             workers: Workers::new(threads)?,
             pool,
             calibration,
             samples,
             cache: ActivationCache::new(options.cache_bytes),
-            weights,
             stats: RwLock::default(),
             fits: Mutex::default(),
             reference: Mutex::default(),
@@ -123,7 +130,7 @@ impl Session {
 
     /// The engine.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.base.engine
     }
 
     /// Worker threads for many samples.
@@ -173,7 +180,7 @@ impl Session {
     /// The sketch of a site, once there is one (weights at once, activations after calibration).
     pub fn sketch(&self, site: usize) -> Option<Arc<Sketch>> {
         if self.model.graph.sites().get(site)?.id.slot == Slot::Weight {
-            return self.weights.get(site)?.clone();
+            return self.weight_sketch(site);
         }
         self.stats()?.sketches.get(site)?.clone()
     }
@@ -186,6 +193,7 @@ impl Session {
     /// Takes statistics gathered here or read from a file; fits made on others are forgotten.
     pub fn set_stats(&self, stats: SiteStats) {
         lock(&self.fits).retain(|key, _| key.weight);
+        self.forget_variants();
         *self.stats.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stats));
     }
 

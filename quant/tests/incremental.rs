@@ -1,5 +1,6 @@
 //! After an edit only the nodes it reaches run, and nobody can tell from the results.
 
+use bitloupe_quant::method::MethodBits;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -274,7 +275,7 @@ fn a_session_shows_edits_incrementally() {
     let session = session(dir.path(), 2);
     session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
     let four = Bits::new(4).unwrap();
-    let plan = session.method_plan("minmax", four, four).unwrap();
+    let plan = session.method_plan("minmax", &MethodBits::new(four, four)).unwrap();
     let show = |plan: &_, text: Option<&str>| {
         let fitted = session.fit_plan(plan).unwrap();
         session.show(1, 0, text, &fitted, &Cancel::default()).unwrap()
@@ -317,7 +318,8 @@ fn cancelled_jobs_of_a_session_return_at_once_and_change_nothing() {
     session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
     let whole = start.elapsed();
     let eight = Bits::new(8).unwrap();
-    let fitted = session.fit_plan(&session.method_plan("minmax", eight, eight).unwrap()).unwrap();
+    let fitted =
+        session.fit_plan(&session.method_plan("minmax", &MethodBits::new(eight, eight)).unwrap()).unwrap();
     let (cancel, start) = (Cancel::default(), Instant::now());
     let stopped = session.evaluate(&fitted, &cancel, |done, _, _| stop(&cancel, done));
     assert!(stopped.unwrap_err().is_cancelled());

@@ -24,19 +24,18 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     if let Some(limit) = args.limit {
         session.limit_samples(limit);
     }
-    let plan = match (&args.plan, &args.method.method) {
+    let fitted = match (&args.plan, &args.method.method) {
         (Some(path), _) if args.exported.is_some() => {
             // The codes are the weights: only activations are quantized again. The fingerprint is that of the
             // original weights, so only names are checked.
             let plan = Plan::read(path)?;
             plan.check_sites(&path.display().to_string(), &session.site_ids())?;
-            without_weights(&plan)
+            open::fit(&session, &without_weights(&plan))?
         }
-        (Some(path), _) => open::plan(&session, path)?,
-        (None, Some(_)) => open::method_plan(&session, &args.method)?,
-        (None, None) => session.float_plan(),
+        (Some(path), _) => open::fit(&session, &open::plan(&session, path)?)?,
+        (None, Some(_)) => open::fit_method(&session, &args.method)?,
+        (None, None) => open::fit(&session, &session.float_plan())?,
     };
-    let fitted = open::fit(&session, &plan)?;
     let mut report = open::progress("evaluating");
     let result = session.evaluate(&fitted, &Cancel::default(), |done, total, _| report(done, total))?;
     // With exported weights the plan that runs has float weights; the bits are those of the plan that was said.

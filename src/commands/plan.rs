@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bitloupe_quant::method::METHODS;
 use bitloupe_quant::plan::{self, Plan as QuantPlan, PlanEdit, SitePlan};
 use bitloupe_quant::quantizer::{Family, Granularity, RangeSearch, Scheme};
 use bitloupe_quant::terms::Slot;
@@ -18,7 +19,7 @@ pub fn run(command: &Plan) -> Result<Outcome> {
     match command {
         Plan::New { model, method, calibration, output } => {
             let session = open::session(model, calibration.clone(), None)?;
-            let fitted = open::fit(&session, &open::method_plan(&session, method)?)?;
+            let fitted = open::fit_method(&session, method)?;
             fitted.plan.write(output)?;
             let budget = session.budget(&fitted.plan);
             say!(
@@ -50,9 +51,32 @@ pub fn run(command: &Plan) -> Result<Outcome> {
             let output = output.as_deref().unwrap_or(plan);
             set(plan, model, site, &change, calibration.as_deref(), output)?;
         }
+        Plan::Methods { json } => methods(*json)?,
         Plan::Schema => say!("{}", plan::SCHEMA)?,
     }
     Ok(Outcome::Done)
+}
+
+fn methods(as_json: bool) -> Result<()> {
+    if as_json {
+        let rows: Vec<_> = METHODS
+            .iter()
+            .map(|m| {
+                let treatment: serde_json::Map<String, serde_json::Value> =
+                    m.treatment().iter().map(|(role, how)| ((*role).to_owned(), json!(how))).collect();
+                json!({"method": m.name(), "source": m.source(), "treatment": treatment})
+            })
+            .collect();
+        return print_json(&json!({ "methods": rows }));
+    }
+    for (i, method) in METHODS.iter().enumerate() {
+        let gap = if i > 0 { "\n" } else { "" };
+        say!("{gap}{}: {}", method.name(), method.source())?;
+        for (role, how) in method.treatment() {
+            say!("  {role}: {how}")?;
+        }
+    }
+    Ok(())
 }
 
 fn describe(site: Option<&SitePlan>) -> String {

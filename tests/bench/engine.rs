@@ -1,5 +1,6 @@
 //! Forward passes against each other, and the kernels against candle's operations.
 
+use bitloupe_quant::method::MethodBits;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Instant;
@@ -28,7 +29,7 @@ fn alone() -> Result<rayon::ThreadPool, Box<dyn Error>> {
 
 /// Percentiles for activations, with grids of powers where values are probabilities.
 fn mixed(session: &Session, bits: Bits) -> Option<Plan> {
-    let mut plan = session.method_plan("percentile", bits, bits)?;
+    let mut plan = session.method_plan("percentile", &MethodBits::new(bits, bits))?;
     for site in session.model().graph.sites() {
         if site.role == Role::PostSoftmax {
             let scheme = Scheme::new(Family::LogSqrt2, RangeSearch::repq());
@@ -46,8 +47,8 @@ pub fn forward() -> Lines {
     session.calibrate(&Cancel::default(), |_, _| {})?;
     let (four, eight) = (Bits::new(4)?, Bits::new(8)?);
     let plans = [
-        ("W8A8 min–max", session.method_plan("minmax", eight, eight)),
-        ("W4A4 min–max", session.method_plan("minmax", four, four)),
+        ("W8A8 min–max", session.method_plan("minmax", &MethodBits::new(eight, eight))),
+        ("W4A4 min–max", session.method_plan("minmax", &MethodBits::new(four, four))),
         ("W4A4 percentiles, log √2 after softmax", mixed(&session, four)),
     ];
     let mut sides = vec![("plain", Quantization::none(&session.model().graph))];

@@ -1,6 +1,7 @@
 //! What a person waits for: edits, choices, evaluation.
 
 use bitloupe_quant::exec::{Cancel, NoTap};
+use bitloupe_quant::method::MethodBits;
 use bitloupe_quant::plan::SitePlan;
 use bitloupe_quant::terms::Bits;
 
@@ -15,7 +16,7 @@ pub fn edits() -> Lines {
     let session = open(THREADS)?;
     session.calibrate(&Cancel::default(), |_, _| {})?;
     let (four, eight) = (Bits::new(4)?, Bits::new(8)?);
-    let plan = session.method_plan("minmax", eight, eight).ok_or("no method")?;
+    let plan = session.method_plan("minmax", &MethodBits::new(eight, eight)).ok_or("no method")?;
     let cancel = Cancel::default();
     let fitted = session.fit_plan(&plan)?;
     session.show(0, 0, None, &fitted, &cancel)?;

@@ -69,6 +69,8 @@ pub struct Engine {
     packed: Vec<Option<Arc<LayerWeight>>>,
     /// By node: the sequence that ends there.
     fused: Vec<Option<Fused>>,
+    /// By node: stands for what a rewrite changed in it; 0 in a graph as it was opened.
+    changes: Vec<u64>,
     weights: Mutex<WeightCache>,
     spare: Mutex<Vec<Buffers>>,
 }
@@ -92,7 +94,35 @@ impl Engine {
             })
             .collect();
         let fused = fusion::find(&graph);
-        Self { graph, packed, fused, weights: Mutex::default(), spare: Mutex::default() }
+        let changes = vec![0; graph.nodes().len()];
+        Self { graph, packed, fused, changes, weights: Mutex::default(), spare: Mutex::default() }
+    }
+
+    /// The same for a rewritten graph: what did not change is shared. Both may use one [`ActivationCache`].
+    #[must_use]
+    pub fn rewritten(&self, graph: Arc<Graph>) -> Self {
+        let changes = graph
+            .nodes()
+            .iter()
+            .zip(self.graph.nodes())
+            .zip(&self.changes)
+            .map(|((node, before), &change)| change ^ keys::of_change((&graph, node), (&self.graph, before)))
+            .collect();
+        let packed = graph
+            .nodes()
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let id = NodeId(index as u32);
+                let (param, before) = (graph.weight_of(id)?, self.graph.weight_of(id));
+                if before.is_some_and(|before| Arc::ptr_eq(&before.data, &param.data)) {
+                    return self.packed[index].clone();
+                }
+                LayerWeight::pack(&graph, node, &param.data).map(Arc::new)
+            })
+            .collect();
+        let fused = fusion::find(&graph);
+        Self { graph, packed, fused, changes, weights: Mutex::default(), spare: Mutex::default() }
     }
 
     /// The graph.
@@ -168,7 +198,7 @@ impl Engine {
         let keys = match cache {
             Some(_) => {
                 let given: Vec<Key> = inputs.iter().map(keys::of_input).collect();
-                keys::of_nodes(graph, &given, quantization)
+                keys::of_nodes(graph, &given, &self.changes, quantization)
             }
             None => Vec::new(),
         };

@@ -1,9 +1,10 @@
 //! Keys that stand for the content of values.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use super::{Quantization, Value};
-use crate::graph::Graph;
+use crate::graph::{Graph, Node, Op};
 
 /// 128 bits: with the few million values of a session, two that differ never share a key in practice.
 pub(super) type Key = u128;
@@ -37,8 +38,41 @@ pub(super) fn of_input(value: &Value) -> Key {
     })
 }
 
+/// Stands for what is different in a rewritten node: 0 if nothing is. The values count, not where they lie.
+pub(super) fn of_change((graph, node): (&Graph, &Node), (old, before): (&Graph, &Node)) -> u64 {
+    let params = |graph: &Graph, node: &Node| -> Vec<Arc<Vec<f32>>> {
+        node.op.params().into_iter().map(|id| Arc::clone(&graph.param(id).data)).collect()
+    };
+    let (new, old) = (params(graph, node), params(old, before));
+    let fill = |node: &Node| match &node.op {
+        Op::Pad { fill: Some(fill), .. } => Some(Arc::clone(fill)),
+        _ => None,
+    };
+    let (new_fill, old_fill) = (fill(node), fill(before));
+    let same = |a: &[Arc<Vec<f32>>], b: &[Arc<Vec<f32>>]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    let fills: Vec<_> = new_fill.iter().cloned().collect();
+    let old_fills: Vec<_> = old_fill.iter().cloned().collect();
+    if same(&new, &old) && same(&fills, &old_fills) && node.op.kind() == before.op.kind() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    node.op.kind().hash(&mut hasher);
+    for data in new.iter().chain(&fills) {
+        data.len().hash(&mut hasher);
+        data.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+    }
+    hasher.finish() | 1
+}
+
 /// Keys of all nodes, given those of the graph's inputs (in the order of [`Graph::inputs`]).
-pub(super) fn of_nodes(graph: &Graph, inputs: &[Key], quantization: &Quantization) -> Vec<Key> {
+pub(super) fn of_nodes(
+    graph: &Graph,
+    inputs: &[Key],
+    changes: &[u64],
+    quantization: &Quantization,
+) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::with_capacity(graph.nodes().len());
     let mut given = inputs.iter();
     for (index, node) in graph.nodes().iter().enumerate() {
@@ -47,6 +81,7 @@ pub(super) fn of_nodes(graph: &Graph, inputs: &[Key], quantization: &Quantizatio
         } else {
             key_of(|h| {
                 index.hash(h);
+                changes[index].hash(h);
                 quantization.node_hash(index).hash(h);
                 for input in &node.inputs {
                     keys[input.index()].hash(h);

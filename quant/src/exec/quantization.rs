@@ -90,27 +90,39 @@ impl Quantization {
 
     /// Fake-quantization with fitted parameters, one entry per site of the graph (`None`: full precision).
     pub fn new(engine: &Engine, sites: &[Option<Arc<Params>>]) -> Result<Self, ExecError> {
-        let graph = engine.graph();
-        let mut made = Self::none(graph);
-        for (index, (site, params)) in graph.sites().iter().zip(sites).enumerate() {
-            let Some(params) = params else { continue };
-            params.check(site.layout).map_err(|error| ExecError::Quantizer {
-                site: site.id.to_string(),
-                message: error.to_string(),
-            })?;
-            let hash = hash(params);
-            let node = site.node.index();
-            match site.operand {
-                Some(operand) => {
-                    made.operands[node][operand] = Some(Operand::new(graph, index, site, Arc::clone(params)));
-                }
-                None => made.weights[node] = Some(engine.quantized_weight(index, params, hash)?),
+        let mut made = Self::none(engine.graph());
+        for (index, params) in sites.iter().enumerate() {
+            if let Some(params) = params {
+                made.set(engine, index, params)?;
             }
-            let mut hasher = DefaultHasher::new();
-            (made.hashes[node], site.operand, hash).hash(&mut hasher);
-            made.hashes[node] = hasher.finish();
         }
         Ok(made)
+    }
+
+    /// Quantizes one more site, which must not be quantized yet.
+    pub(super) fn set(
+        &mut self,
+        engine: &Engine,
+        index: usize,
+        params: &Arc<Params>,
+    ) -> Result<(), ExecError> {
+        let graph = engine.graph();
+        let Some(site) = graph.sites().get(index) else { return Ok(()) };
+        params
+            .check(site.layout)
+            .map_err(|e| ExecError::Quantizer { site: site.id.to_string(), message: e.to_string() })?;
+        let hash = hash(params);
+        let node = site.node.index();
+        match site.operand {
+            Some(operand) => {
+                self.operands[node][operand] = Some(Operand::new(graph, index, site, Arc::clone(params)));
+            }
+            None => self.weights[node] = Some(engine.quantized_weight(index, params, hash)?),
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.hashes[node], site.operand, hash).hash(&mut hasher);
+        self.hashes[node] = hasher.finish();
+        Ok(())
     }
 
     pub(super) fn weight(&self, node: usize) -> Option<&LayerWeight> {

@@ -96,7 +96,15 @@ impl<'g> Reference<'g> {
             Op::Reshape => x[0].contiguous()?.reshape(shape),
             Op::Permute(axes) => x[0].permute(axes.as_slice())?.contiguous(),
             Op::Roll(shifts) => shifts.iter().try_fold(x[0].clone(), |y, &(axis, by)| roll(&y, axis, by)),
-            Op::Pad(ends) => ends.iter().try_fold(x[0].clone(), |y, &(axis, n)| y.pad_with_zeros(axis, 0, n)),
+            Op::Pad { ends, fill } => {
+                let padded = |x: &Tensor| {
+                    ends.iter().try_fold(x.clone(), |y, &(axis, n)| y.pad_with_zeros(axis, 0, n))
+                };
+                let Some(fill) = fill else { return padded(x[0]) };
+                let outside = padded(&x[0].ones_like()?)?.affine(-1.0, 1.0)?;
+                let fill = Tensor::from_slice(fill, fill.len(), &self.device)?.to_dtype(self.dtype)?;
+                padded(x[0])?.add(&outside.broadcast_mul(&fill)?)
+            }
             Op::Narrow { axis, start, len } => x[0].narrow(*axis, *start, *len)?.contiguous(),
             Op::Concat { axis } => Tensor::cat(x, *axis),
             Op::Embedding { table } => {

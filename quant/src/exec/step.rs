@@ -222,12 +222,13 @@ fn plain(
                 buffers.give(other);
             }
         },
-        Op::Pad(ends) => {
+        Op::Pad { ends, fill } => {
             let mut pads = vec![(0, 0); from.len()];
             for &(axis, n) in ends {
                 pads[axis].1 += n;
             }
-            layout::pad_zero(a, from, &pads, out);
+            let fill = fill.as_ref().map_or(&[][..], |fill| fill.as_slice());
+            layout::pad(a, from, &pads, fill, out);
         }
         Op::Narrow { axis, start, len } => layout::narrow(a, from, *axis, *start, *len, out),
         Op::Concat { axis } => {

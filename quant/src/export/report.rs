@@ -1,5 +1,6 @@
 //! A Markdown report of a plan: figures, a line per site, histograms.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::plan::{Plan, SitePlan};
@@ -33,6 +34,15 @@ pub fn write(report: &Report<'_>) -> String {
     out
 }
 
+/// How often each rewrite is in a plan.
+fn rewrites(plan: &Plan) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for rewrite in &plan.rewrites {
+        *counts.entry(rewrite.rewrite.as_str()).or_insert(0) += 1;
+    }
+    counts
+}
+
 fn head(out: &mut String, r: &Report<'_>) -> std::fmt::Result {
     let model = r.session.model();
     let budget = r.session.budget(r.plan);
@@ -49,6 +59,9 @@ fn head(out: &mut String, r: &Report<'_>) -> std::fmt::Result {
     writeln!(out, "| average bits of weights | {:.3} |", budget.average_weight_bits)?;
     writeln!(out, "| average bits of activations | {:.3} |", budget.average_activation_bits)?;
     writeln!(out, "| weights | {} bytes of {} |", budget.weight_bytes, budget.float_weight_bytes)?;
+    for (kind, count) in rewrites(r.plan) {
+        writeln!(out, "| rewrite {kind} | at {count} places |")?;
+    }
     writeln!(out, "| made by | {} |\n", r.plan.created_by)?;
     let Some(e) = r.evaluation else {
         return writeln!(out, "No samples were evaluated.\n");

@@ -382,7 +382,7 @@ impl<'w> Scope<'_, 'w> {
             shape[axis] += n;
         }
         let name = self.derived("pad");
-        self.builder.push(name, Op::Pad(ends), vec![x], shape)
+        self.builder.push(name, Op::Pad { ends, fill: None }, vec![x], shape)
     }
 
     /// `len` entries of `axis` from `start`; the node itself if that is all of them.

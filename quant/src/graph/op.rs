@@ -95,8 +95,13 @@ pub enum Op {
     Permute(Vec<usize>),
     /// Cyclic shift: `(axis, by)`; positive moves towards higher indices.
     Roll(Vec<(usize, isize)>),
-    /// Zeros after the end of an axis: `(axis, how many)`.
-    Pad(Vec<(usize, usize)>),
+    /// Zeros after the end of axes, or the values of `fill` along the last axis.
+    Pad {
+        /// `(axis, how many)`.
+        ends: Vec<(usize, usize)>,
+        /// One value per entry of the last axis, which is then not padded itself.
+        fill: Option<Arc<Vec<f32>>>,
+    },
     /// `len` entries of `axis` from `start`.
     Narrow {
         /// Which axis.
@@ -143,7 +148,7 @@ impl Op {
             Self::Reshape => "Reshape",
             Self::Permute(_) => "Permute",
             Self::Roll(_) => "Roll",
-            Self::Pad(_) => "Pad",
+            Self::Pad { .. } => "Pad",
             Self::Narrow { .. } => "Narrow",
             Self::Concat { .. } => "Concat",
             Self::Embedding { .. } => "Embedding",
@@ -151,8 +156,21 @@ impl Op {
         }
     }
 
+    /// The weight tensors that the op reads.
+    pub fn params(&self) -> Vec<ParamId> {
+        match self {
+            Self::Linear { weight, bias } | Self::Conv { weight, bias, .. } => {
+                std::iter::once(*weight).chain(*bias).collect()
+            }
+            Self::LayerNorm { gamma, beta, .. } => vec![*gamma, *beta],
+            Self::BatchNorm { gamma, beta, mean, variance, .. } => vec![*gamma, *beta, *mean, *variance],
+            Self::Embedding { table } => vec![*table],
+            _ => Vec::new(),
+        }
+    }
+
     /// The sites of a layer; none for a node that does not multiply.
-    pub(super) fn slots(&self) -> Option<&'static [Slot]> {
+    pub(crate) fn slots(&self) -> Option<&'static [Slot]> {
         match self {
             Self::Linear { .. } | Self::Conv { .. } => Some(&[Slot::Input, Slot::Weight]),
             Self::MatMul { .. } => Some(&[Slot::Lhs, Slot::Rhs]),
@@ -167,7 +185,7 @@ impl Op {
             Self::Reshape
                 | Self::Permute(_)
                 | Self::Roll(_)
-                | Self::Pad(_)
+                | Self::Pad { .. }
                 | Self::Narrow { .. }
                 | Self::Resize { .. }
         )

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{Session, SessionError, lock};
-use crate::exec::{Cancel, Quantization, Tap, Value};
+use crate::data::SampleSet;
+use crate::exec::{Cancel, Engine, Quantization, Tap, Value};
 use crate::graph::{Graph, NodeId};
 use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
 use crate::terms::{Layout, Slot};
@@ -38,11 +39,12 @@ struct Watches {
 }
 
 impl Watches {
-    fn of(graph: &Graph) -> Self {
+    /// Watches of the activation sites that `wanted` picks.
+    fn of(graph: &Graph, wanted: impl Fn(usize) -> bool) -> Self {
         let mut found: HashMap<(NodeId, Layout), usize> = HashMap::new();
         let mut made = Self { watches: Vec::new(), by_node: vec![Vec::new(); graph.nodes().len()] };
         for (index, site) in graph.sites().iter().enumerate() {
-            let Some(operand) = site.operand else { continue };
+            let Some(operand) = site.operand.filter(|_| wanted(index)) else { continue };
             let node = graph.node(site.node).inputs[operand];
             let at = *found.entry((node, site.layout)).or_insert_with(|| {
                 made.watches.push(Watch { layout: site.layout, sites: Vec::new() });
@@ -99,38 +101,11 @@ impl Session {
     ) -> Result<SiteStats, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
         let graph = &*self.model.graph;
-        let watches = Watches::of(graph);
+        let watches = Watches::of(graph, |_| true);
         let counted = known.as_ref().map(|k| k.samples.clone()).unwrap_or_default();
         let ids: Vec<String> = (0..set.len()).filter_map(|i| set.id(i).map(ToOwned::to_owned)).collect();
         let todo: Vec<usize> = (0..ids.len()).filter(|&i| !counted.contains(&ids[i])).collect();
-        let idle: Mutex<Vec<Vec<Sketch>>> = Mutex::new(Vec::new());
-        let none = Quantization::none(graph);
-        let total = todo.len();
-        progress(0, total);
-        let mut done = 0;
-        self.workers.for_each(
-            total,
-            |k| -> Result<(), SessionError> {
-                let inputs = self.sample_inputs(set, todo[k], None)?.values;
-                let sketches = lock(&idle).pop().unwrap_or_else(|| watches.sketches());
-                let mut tap = Observer { watches: &watches, sketches, failed: None };
-                let run = self.engine.run(&inputs, &none, None, &mut tap, cancel);
-                lock(&idle).push(tap.sketches);
-                run?;
-                tap.failed.map_or(Ok(()), |e| Err(e.into()))
-            },
-            |_, ()| {
-                done += 1;
-                progress(done, total);
-                Ok(())
-            },
-        )?;
-        let mut sketches = watches.sketches();
-        for part in idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            for (all, one) in sketches.iter_mut().zip(&part) {
-                all.merge(one)?;
-            }
-        }
+        let sketches = self.observe(&self.base.engine, &watches, set, &todo, cancel, &mut progress)?;
         let mut by_site = vec![None; graph.sites().len()];
         for (watch, mut sketch) in watches.watches.iter().zip(sketches) {
             if let Some(before) = known.as_ref().and_then(|k| k.sketches.get(watch.sites[0])?.as_ref()) {
@@ -147,6 +122,87 @@ impl Session {
         let before = known.as_ref().map_or("", |k| k.fingerprint.as_str());
         let fingerprint = join_fingerprints(before, set.fingerprint()?);
         Ok(SiteStats { sketches: by_site, samples, fingerprint, complete: true })
+    }
+
+    /// Sketches of the sites that `wanted` picks, by site, on another graph of the same sites.
+    pub(super) fn observe_sites(
+        &self,
+        engine: &Engine,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
+        let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        let watches = Watches::of(engine.graph(), wanted);
+        if watches.watches.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let todo: Vec<usize> = (0..set.len()).collect();
+        let sketches = self.observe(engine, &watches, set, &todo, &Cancel::default(), &mut |_, _| {})?;
+        let mut by_site = HashMap::new();
+        for (watch, sketch) in watches.watches.iter().zip(sketches) {
+            let shared = Arc::new(sketch);
+            by_site.extend(watch.sites.iter().map(|&site| (site, Arc::clone(&shared))));
+        }
+        Ok(by_site)
+    }
+
+    /// Sketches of the values of nodes, seen per channel of the axis given with them.
+    pub(super) fn observe_nodes(
+        &self,
+        engine: &Engine,
+        nodes: &[(NodeId, isize)],
+    ) -> Result<Vec<Sketch>, SessionError> {
+        let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        let graph = engine.graph();
+        let mut watches = Watches { watches: Vec::new(), by_node: vec![Vec::new(); graph.nodes().len()] };
+        for &(node, axis) in nodes {
+            let shape = &graph.node(node).shape;
+            let layout = Layout::axis(shape, axis).unwrap_or_else(|_| Layout::tensor(shape.iter().product()));
+            watches.by_node[node.index()].push(watches.watches.len());
+            watches.watches.push(Watch { layout, sites: Vec::new() });
+        }
+        let todo: Vec<usize> = (0..set.len()).collect();
+        self.observe(engine, &watches, set, &todo, &Cancel::default(), &mut |_, _| {})
+    }
+
+    /// Runs samples in full precision and counts what the watches see.
+    fn observe(
+        &self,
+        engine: &Engine,
+        watches: &Watches,
+        set: &SampleSet,
+        todo: &[usize],
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Sketch>, SessionError> {
+        let idle: Mutex<Vec<Vec<Sketch>>> = Mutex::new(Vec::new());
+        let none = Quantization::none(engine.graph());
+        let total = todo.len();
+        progress(0, total);
+        let mut done = 0;
+        self.workers.for_each(
+            total,
+            |k| -> Result<(), SessionError> {
+                let inputs = self.sample_inputs(set, todo[k], None)?.values;
+                let sketches = lock(&idle).pop().unwrap_or_else(|| watches.sketches());
+                let mut tap = Observer { watches, sketches, failed: None };
+                let run = engine.run(&inputs, &none, None, &mut tap, cancel);
+                lock(&idle).push(tap.sketches);
+                run?;
+                tap.failed.map_or(Ok(()), |e| Err(e.into()))
+            },
+            |_, ()| {
+                done += 1;
+                progress(done, total);
+                Ok(())
+            },
+        )?;
+        let mut sketches = watches.sketches();
+        for part in idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            for (all, one) in sketches.iter_mut().zip(&part) {
+                all.merge(one)?;
+            }
+        }
+        Ok(sketches)
     }
 
     /// Writes the statistics of all sites, weights included.
@@ -190,14 +246,18 @@ impl Session {
     }
 }
 
-/// Sketches of all weights, by site.
-pub(super) fn weight_sketches(graph: &Graph) -> Result<Vec<Option<Arc<Sketch>>>, SessionError> {
+/// Sketches of the weights that `wanted` picks, by site.
+pub(super) fn weight_sketches(
+    graph: &Graph,
+    wanted: impl Fn(usize) -> bool + Sync,
+) -> Result<Vec<Option<Arc<Sketch>>>, SessionError> {
     use rayon::prelude::*;
     graph
         .sites()
         .par_iter()
-        .map(|site| {
-            if site.id.slot != Slot::Weight {
+        .enumerate()
+        .map(|(index, site)| {
+            if site.id.slot != Slot::Weight || !wanted(index) {
                 return Ok(None);
             }
             let mut sketch = Sketch::new(site.layout.channels);

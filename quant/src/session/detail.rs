@@ -44,7 +44,8 @@ impl Session {
             let nearest = crate::plan::nearest(&site.to_string(), names.iter().map(String::as_str), 3);
             return Err(SessionError::NoSite { site: site.to_string(), nearest });
         };
-        let Some(sketch) = self.sketch(index) else {
+        let variant = self.variant_of(plan)?;
+        let Some(sketch) = self.sketch_in(&variant, index)? else {
             return Err(SessionError::NotCalibrated { site: site.to_string() });
         };
         let linear = sketch.histogram(BINS, None, false);
@@ -52,7 +53,7 @@ impl Session {
         let params = match plan.site(site) {
             Some(SitePlan::Quantized { params: Some(params), .. }) => Some(Arc::new(params.clone())),
             Some(SitePlan::Quantized { scheme, bits, params: None }) => {
-                Some(Arc::clone(&self.fit_site(index, scheme, *bits)?.params))
+                Some(Arc::clone(&self.fit_site_in(&variant, index, scheme, *bits)?.params))
             }
             None | Some(SitePlan::Float) => None,
         };

@@ -38,6 +38,15 @@ pub enum SessionError {
     /// Writing results.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A rewrite that does not fit the model.
+    #[error("the plan's rewrite {0}; remove it from the plan or make a new one")]
+    Rewrite(#[from] crate::graph::RewriteError),
+    /// A rewrite that this program does not know.
+    #[error("the plan has an {source}")]
+    UnknownRewrite {
+        /// The word.
+        source: crate::terms::UnknownWord,
+    },
     /// There is nothing to calibrate with.
     #[error("no calibration set: give one with --calibration (a folder of pictures with a samples.jsonl)")]
     NoCalibration,

@@ -76,13 +76,13 @@ impl Session {
                 let known = lock(&self.reference).get(&index).cloned();
                 let full = match known {
                     Some(mask) => mask,
-                    None => Arc::new(self.mask(&inputs, &none, None, cancel)?.0),
+                    None => Arc::new(self.mask(&self.base.engine, &inputs, &none, None, cancel)?.0),
                 };
                 lock(&self.reference).insert(index, Arc::clone(&full));
                 let quantized = if float {
                     Arc::clone(&full)
                 } else {
-                    Arc::new(self.mask(&inputs, &quantization, None, cancel)?.0)
+                    Arc::new(self.mask(&fitted.variant.engine, &inputs, &quantization, None, cancel)?.0)
                 };
                 let with_truth = |mask: &BinaryMask| inputs.truth.as_ref().and_then(|t| mask.overlap(t));
                 Ok(One {

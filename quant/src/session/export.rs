@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Evaluation, FittedPlan, Session, SessionError};
 use crate::export::weights::{Entry, Grid, Payload, affine_codes, level_codes, write_weights};
 use crate::export::{ExportError, write_atomic};
-use crate::graph::{Op, ParamId};
+use crate::graph::{Graph, Op, ParamId};
 use crate::plan::Plan;
 use crate::quantizer::{Family, Params, quantizer};
 use crate::terms::Slot;
@@ -59,7 +59,7 @@ impl Session {
         }
         if parts.weights {
             let path = folder.join("weights.safetensors");
-            write_weights(&path, self.weight_entries(fitted)?).map_err(ExportError::from)?;
+            write_weights(&path, Self::weight_entries(fitted)?).map_err(ExportError::from)?;
             files.push(path);
         }
         if parts.report {
@@ -78,8 +78,8 @@ impl Session {
     }
 
     /// Every tensor of the checkpoint: codes where the plan quantizes a weight, values elsewhere.
-    fn weight_entries(&self, fitted: &FittedPlan) -> Result<Vec<Entry<'_>>, SessionError> {
-        let graph = &*self.model.graph;
+    fn weight_entries(fitted: &FittedPlan) -> Result<Vec<Entry<'_>>, SessionError> {
+        let graph = fitted.variant.graph();
         let mut quantized: HashMap<ParamId, (usize, &Params)> = HashMap::new();
         for (index, (site, params)) in graph.sites().iter().zip(&fitted.params).enumerate() {
             if site.id.slot == Slot::Weight
@@ -92,42 +92,37 @@ impl Session {
         let mut entries = Vec::with_capacity(graph.params().len());
         for (id, param) in graph.params().iter().enumerate() {
             let payload = match quantized.get(&ParamId(id as u32)) {
-                Some(&(site, params)) => self.codes(site, params)?,
+                Some(&(site, params)) => codes(graph, site, params)?,
                 None => Payload::Float(Cow::Borrowed(&param.data)),
             };
             entries.push(Entry { name: param.name.clone(), shape: param.shape.clone(), payload });
         }
         Ok(entries)
     }
+}
 
-    /// The codes of one weight; the reader gets exactly the values that the quantized model computed with.
-    fn codes(&self, index: usize, params: &Params) -> Result<Payload<'static>, SessionError> {
-        let site = &self.model.graph.sites()[index];
-        let failed = |reason: &str| {
-            SessionError::Export(ExportError::Tensor {
-                tensor: site.id.to_string(),
-                reason: reason.to_owned(),
-            })
-        };
-        let param = self.model.graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
-        let mut values = param.data.as_ref().clone();
-        params
-            .check(site.layout)
-            .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-        quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
-        let rows = site.layout.channels;
-        let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
-        let coded = match params.scheme.family {
-            Family::Uniform => affine_codes(&values, rows, params.bits, &affine).map(|codes| (codes, affine)),
-            _ => None,
-        };
-        // Grids that are not affine are written as the table of their levels.
-        let (codes, grid) = coded
-            .or_else(|| level_codes(&values, rows, params.bits))
-            .ok_or_else(|| failed("its values do not lie on a grid of its bits"))?;
-        let scheme = params.scheme.to_string();
-        Ok(Payload::Codes { bits: params.bits, codes: Cow::Owned(codes), grid, scheme })
-    }
+/// The codes of one weight; the reader gets exactly the values that the quantized model computed with.
+fn codes(graph: &Graph, index: usize, params: &Params) -> Result<Payload<'static>, SessionError> {
+    let site = &graph.sites()[index];
+    let failed = |reason: &str| {
+        SessionError::Export(ExportError::Tensor { tensor: site.id.to_string(), reason: reason.to_owned() })
+    };
+    let param = graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
+    let mut values = param.data.as_ref().clone();
+    params.check(site.layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+    quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
+    let rows = site.layout.channels;
+    let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
+    let coded = match params.scheme.family {
+        Family::Uniform => affine_codes(&values, rows, params.bits, &affine).map(|codes| (codes, affine)),
+        _ => None,
+    };
+    // Grids that are not affine are written as the table of their levels.
+    let (codes, grid) = coded
+        .or_else(|| level_codes(&values, rows, params.bits))
+        .ok_or_else(|| failed("its values do not lie on a grid of its bits"))?;
+    let scheme = params.scheme.to_string();
+    Ok(Payload::Codes { bits: params.bits, codes: Cow::Owned(codes), grid, scheme })
 }
 
 /// The plan with the figures of an evaluation.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::variant::Variant;
 use super::{Session, SessionError, lock};
 use crate::exec::Quantization;
 use crate::graph::Site;
@@ -19,6 +20,8 @@ pub(super) struct FitKey {
     bits: Bits,
     /// Weights do not depend on the calibration.
     pub(super) weight: bool,
+    /// Which rewrites changed its values; 0 for none.
+    variant: u64,
 }
 
 /// Fitted parameters and what they promise.
@@ -39,25 +42,44 @@ pub struct FittedPlan {
     pub params: Vec<Option<Arc<Params>>>,
     /// Predicted SQNR in dB of every quantized site whose sketch is known.
     pub predicted_sqnr_db: Vec<(SiteId, f64)>,
+    /// The model after the plan's rewrites.
+    pub(super) variant: Arc<Variant>,
 }
 
 /// Parameters, and the predicted SQNR in dB where a sketch is there.
 type Known = (Arc<Params>, Option<f64>);
 
 impl Session {
-    /// Fits one site.
+    /// Fits one site of the model as it was opened.
     pub fn fit_site(&self, index: usize, scheme: &Scheme, bits: Bits) -> Result<Arc<Fit>, SessionError> {
-        let site = &self.model.graph.sites()[index];
+        self.fit_site_in(&self.base, index, scheme, bits)
+    }
+
+    /// Fits one site after rewrites.
+    pub(super) fn fit_site_in(
+        &self,
+        variant: &Variant,
+        index: usize,
+        scheme: &Scheme,
+        bits: Bits,
+    ) -> Result<Arc<Fit>, SessionError> {
+        let site = &variant.graph().sites()[index];
         let weight = site.id.slot == Slot::Weight;
-        let key = FitKey { site: index, scheme: scheme.clone(), bits, weight };
+        let key = FitKey {
+            site: index,
+            scheme: scheme.clone(),
+            bits,
+            weight,
+            variant: variant.site_identity(index),
+        };
         if let Some(found) = lock(&self.fits).get(&key) {
             return Ok(Arc::clone(found));
         }
-        let Some(sketch) = self.sketch(index) else {
+        let Some(sketch) = self.sketch_in(variant, index)? else {
             return Err(SessionError::NotCalibrated { site: site.id.to_string() });
         };
         let survey = Survey::new(&sketch);
-        let data = match self.model.graph.weight_of(site.node) {
+        let data = match variant.graph().weight_of(site.node) {
             Some(param) if weight => Distribution::Raw { values: &param.data, layout: site.layout },
             _ => Distribution::Survey(&survey),
         };
@@ -72,7 +94,9 @@ impl Session {
     /// Fits every site of a plan that is not fitted yet, in parallel. Parameters that the plan brings are kept.
     pub fn fit_plan(&self, plan: &Plan) -> Result<FittedPlan, SessionError> {
         use rayon::prelude::*;
-        let graph = &*self.model.graph;
+        let plan = &self.fit_rewrites(plan)?;
+        let variant = self.variant(&plan.rewrites)?;
+        let graph = variant.graph();
         let one = |index: usize, site: &Site| -> Result<Option<Known>, SessionError> {
             Ok(match plan.site(&site.id) {
                 None | Some(SitePlan::Float) => None,
@@ -80,11 +104,11 @@ impl Session {
                     params
                         .check(site.layout)
                         .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-                    let known = self.sketch(index).map(|s| predict(&s, params));
+                    let known = self.sketch_in(&variant, index)?.map(|s| predict(&s, params));
                     Some((Arc::new(params.clone()), known.map(|p| p.sqnr_db)))
                 }
                 Some(SitePlan::Quantized { scheme, bits, params: None }) => {
-                    let fit = self.fit_site(index, scheme, *bits)?;
+                    let fit = self.fit_site_in(&variant, index, scheme, *bits)?;
                     Some((Arc::clone(&fit.params), Some(fit.prediction.sqnr_db)))
                 }
             })
@@ -112,12 +136,13 @@ impl Session {
                 seed: 0,
             });
         }
-        Ok(FittedPlan { plan: Arc::new(plan), params, predicted_sqnr_db: predicted })
+        Ok(FittedPlan { plan: Arc::new(plan), params, predicted_sqnr_db: predicted, variant })
     }
 
     /// A fitted plan made ready for running.
+    #[allow(clippy::unused_self, reason = "a session makes what belongs to it")]
     pub fn quantization(&self, fitted: &FittedPlan) -> Result<Quantization, SessionError> {
-        Ok(Quantization::new(&self.engine, &fitted.params)?)
+        Ok(Quantization::new(&fitted.variant.engine, &fitted.params)?)
     }
 
     /// Bits, bytes and operations of a plan.

@@ -3,41 +3,20 @@
 use std::sync::Arc;
 
 use super::Session;
+use crate::method::{self, MethodBits};
 use crate::plan::Plan;
 use crate::quantizer::{Family, RangeSearch, Scheme};
 use crate::terms::Bits;
 
-/// The plain methods: one range search for all activations; weights are symmetric per output channel, min–max except
-/// where the method is about weights too.
-const METHODS: [(&str, &str); 4] =
-    [("minmax", "min–max"), ("percentile", "percentile"), ("mse", "MSE"), ("kl", "KL")];
-
 impl Session {
     /// Names of the methods of [`Session::method_plan`].
     pub fn methods() -> impl Iterator<Item = &'static str> {
-        METHODS.iter().map(|(name, _)| *name)
+        method::METHODS.iter().map(|method| method.name())
     }
 
-    /// An unfitted plan with one method for every site.
-    pub fn method_plan(&self, method: &str, weights: Bits, activations: Bits) -> Option<Plan> {
-        let range = match method {
-            "minmax" => RangeSearch::MinMax,
-            "percentile" => RangeSearch::repq(),
-            "mse" => RangeSearch::Mse { p: 2.0 },
-            "kl" => RangeSearch::Kl,
-            _ => return None,
-        };
-        let weight_range = if method == "mse" { RangeSearch::Mse { p: 2.0 } } else { RangeSearch::MinMax };
-        let weight = Scheme::new(Family::Uniform, weight_range).symmetric().per_channel();
-        let activation = Scheme::new(Family::Uniform, range);
-        let mut plan = Plan::uniform_over(
-            self.model_ref(),
-            self.site_ids(),
-            (!weights.is_float()).then_some((weight, weights)),
-            (!activations.is_float()).then_some((activation, activations)),
-        );
-        method.clone_into(&mut plan.method);
-        Some(plan)
+    /// An unfitted plan of a method; `None` if there is no such method.
+    pub fn method_plan(&self, name: &str, bits: &MethodBits) -> Option<Plan> {
+        Some(method::plan(method::method(name)?, &self.model.graph, self.model_ref(), bits))
     }
 
     /// A plan that leaves everything in full precision.
@@ -49,10 +28,10 @@ impl Session {
     pub(super) fn presets(&self) -> Vec<(String, Arc<Plan>)> {
         let mut presets = vec![("full precision".to_owned(), Arc::new(self.float_plan()))];
         for (w, a) in [(8, 8), (6, 6), (4, 8), (4, 4)] {
-            for (method, shown) in &METHODS[..2] {
-                let (Ok(weights), Ok(activations)) = (Bits::new(w), Bits::new(a)) else { continue };
-                let plan = self.method_plan(method, weights, activations);
-                presets.extend(plan.map(|plan| (format!("W{w}A{a} {shown}"), Arc::new(plan))));
+            let (Ok(weights), Ok(activations)) = (Bits::new(w), Bits::new(a)) else { continue };
+            for name in Self::methods() {
+                let plan = self.method_plan(name, &MethodBits::new(weights, activations));
+                presets.extend(plan.map(|plan| (format!("W{w}A{a} {name}"), Arc::new(plan))));
             }
         }
         presets

@@ -7,7 +7,7 @@ use super::messages::{Generation, Picture, SampleView};
 use super::{FittedPlan, Session, SessionError, lock};
 use crate::data::{Geometry, RgbImage, SampleSet, TextWarning};
 use crate::eval::metrics::BinaryMask;
-use crate::exec::{ActivationCache, Cancel, NoTap, Quantization, Value};
+use crate::exec::{ActivationCache, Cancel, Engine, NoTap, Quantization, Value};
 
 /// Inputs of one sample, in the graph's order, and what is needed to read the result.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Session {
             given.insert(node.name.clone(), value);
         }
         Ok(SampleInputs {
-            values: self.engine.inputs(given)?,
+            values: self.base.engine.inputs(given)?,
             geometry: pixels.geometry,
             warnings: encoded.warnings,
             truth: sample.mask.filter(|_| text.is_none_or(|t| Some(t) == own)),
@@ -69,14 +69,16 @@ impl Session {
     }
 
     /// Runs inputs and reads the mask off the logits, in the picture's size. Also how many nodes ran.
+    #[allow(clippy::unused_self)]
     pub(super) fn mask(
         &self,
+        engine: &Engine,
         inputs: &SampleInputs,
         quantization: &Quantization,
         cache: Option<&ActivationCache>,
         cancel: &Cancel,
     ) -> Result<(BinaryMask, usize), SessionError> {
-        let run = self.engine.run(&inputs.values, quantization, cache, &mut NoTap, cancel)?;
+        let run = engine.run(&inputs.values, quantization, cache, &mut NoTap, cancel)?;
         let logits = &run.outputs[0];
         let (h, w) = (logits.shape()[2] as u32, logits.shape()[3] as u32);
         let (background, object) = logits.as_slice().split_at(logits.len() / 2);
@@ -105,9 +107,9 @@ impl Session {
         let quantization = self.quantization(fitted)?;
         let none = Quantization::none(&self.model.graph);
         let cache = Some(&self.cache);
-        let (full, _) = self.pool.install(|| self.mask(&inputs, &none, cache, cancel))?;
+        let (full, _) = self.pool.install(|| self.mask(&self.base.engine, &inputs, &none, cache, cancel))?;
         let (quantized, nodes_run) =
-            self.pool.install(|| self.mask(&inputs, &quantization, cache, cancel))?;
+            self.pool.install(|| self.mask(&fitted.variant.engine, &inputs, &quantization, cache, cancel))?;
         let full = Arc::new(full);
         if text.is_none() {
             lock(&self.reference).insert(index, Arc::clone(&full));

@@ -18,6 +18,8 @@ pub struct BitsError(pub String);
 impl Bits {
     /// Not quantized.
     pub const FLOAT: Self = Self(u8::MAX);
+    /// What most papers leave delicate layers at.
+    pub const EIGHT: Self = Self(8);
 
     /// Every width, narrowest first, [`Bits::FLOAT`] last.
     pub const ALL: &[Self] =

@@ -136,12 +136,17 @@ pub fn roll(x: &[f32], shape: &[usize], axis: usize, shift: isize, out: &mut [f3
 }
 
 /// Surrounds `x` with zeros: `pads` holds (before, after) per axis.
-pub fn pad_zero(x: &[f32], shape: &[usize], pads: &[(usize, usize)], out: &mut [f32]) {
+pub fn pad(x: &[f32], shape: &[usize], pads: &[(usize, usize)], fill: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), shape.iter().product::<usize>(), "tensor of {shape:?}");
     assert_eq!(shape.len(), pads.len(), "pads of {shape:?}");
     let padded: Vec<usize> = shape.iter().zip(pads).map(|(s, (b, a))| s + b + a).collect();
     assert_eq!(out.len(), padded.iter().product::<usize>(), "output of {padded:?}");
-    out.fill(0.0);
+    if fill.is_empty() {
+        out.fill(0.0);
+    } else {
+        assert_eq!(padded.last(), Some(&fill.len()), "one value per entry of the last axis of {padded:?}");
+        out.chunks_exact_mut(fill.len()).for_each(|row| row.copy_from_slice(fill));
+    }
     if x.is_empty() {
         return;
     }

@@ -1,0 +1,124 @@
+//! Fits on the calibration samples themselves, layer by layer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::variant::Variant;
+use super::{FittedPlan, Session, SessionError};
+use crate::exec::{Cancel, Decision, Value};
+use crate::graph::{NodeId, Op};
+use crate::method::Protocol;
+use crate::plan::{Plan, SitePlan};
+use crate::quantizer::{Batch, Distribution, Params, Product, quantizer};
+use crate::terms::Slot;
+
+/// Calibration samples taken at most: as many as the papers use. All of them are held in memory, layer by layer.
+pub const SAMPLES: usize = 32;
+
+impl Session {
+    /// Fits every site of a plan that has no numbers yet on the raw values of the first [`SAMPLES`] calibration samples:
+    /// the searches of the papers, with what a site is multiplied by where a quantizer looks at the product. Rewrites
+    /// without numbers get them from sketches as in [`Session::fit_plan`].
+    pub fn fit_plan_on_samples(
+        &self,
+        plan: &Plan,
+        protocol: Protocol,
+        cancel: &Cancel,
+        mut progress: impl FnMut(usize, usize) + Send,
+    ) -> Result<FittedPlan, SessionError> {
+        let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        let plan = self.fit_rewrites(plan)?;
+        let variant = self.variant(&plan.rewrites)?;
+        let samples = (0..set.len().min(SAMPLES))
+            .map(|i| Ok(self.sample_inputs(set, i, None)?.values))
+            .collect::<Result<Vec<Vec<Value>>, SessionError>>()?;
+        let graph = variant.graph();
+        let by_node: HashMap<NodeId, &[usize]> =
+            graph.layers().iter().map(|layer| (layer.node, layer.sites.as_slice())).collect();
+        let total = graph.layers().len();
+        let mut done = 0;
+        let mut made = plan.clone();
+        let sequential = protocol == Protocol::Sequential;
+        self.pool.install(|| {
+            variant.engine.lockstep(&samples, sequential, cancel, |node, operands| {
+                let mut decided: Decision = Vec::new();
+                for &site in by_node.get(&node).copied().unwrap_or_default() {
+                    if let Some(params) = self.decide(&variant, &plan, site, operands)? {
+                        let id = &graph.sites()[site].id;
+                        made.set(id, Some(SitePlan::fitted(params.as_ref().clone())));
+                        decided.push((site, params));
+                    }
+                }
+                done += 1;
+                progress(done, total);
+                Ok::<Decision, SessionError>(decided)
+            })
+        })?;
+        self.fit_plan(&made)
+    }
+
+    /// The parameters of one site, given its layer's operands in all samples.
+    fn decide(
+        &self,
+        variant: &Variant,
+        plan: &Plan,
+        index: usize,
+        operands: &[Vec<&Value>],
+    ) -> Result<Option<Arc<Params>>, SessionError> {
+        let graph = variant.graph();
+        let site = &graph.sites()[index];
+        let (scheme, bits) = match plan.site(&site.id) {
+            Some(SitePlan::Quantized { params: Some(params), .. }) => {
+                return Ok(Some(Arc::new(params.clone())));
+            }
+            Some(SitePlan::Quantized { scheme, bits, params: None }) => (scheme, *bits),
+            Some(SitePlan::Float) | None => return Ok(None),
+        };
+        let Some(values) = site.operand.and_then(|operand| operands.get(operand)) else {
+            return Ok(Some(Arc::clone(&self.fit_site_in(variant, index, scheme, bits)?.params)));
+        };
+        let other = |sample: usize| product(variant, site.node, site.id.slot, operands, sample);
+        let batches: Vec<Batch<'_>> = values
+            .iter()
+            .enumerate()
+            .map(|(sample, value)| Batch {
+                values: value.as_slice(),
+                layout: site.layout,
+                product: other(sample),
+            })
+            .collect();
+        let params = quantizer(scheme.family)
+            .fit(&Distribution::Batches(&batches), scheme, bits)
+            .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+        Ok(Some(Arc::new(params)))
+    }
+}
+
+/// What an operand is multiplied by in one sample.
+fn product<'v>(
+    variant: &'v Variant,
+    node: NodeId,
+    slot: Slot,
+    operands: &[Vec<&'v Value>],
+    sample: usize,
+) -> Option<Product<'v>> {
+    let graph = variant.graph();
+    match (&graph.node(node).op, slot) {
+        (Op::Linear { weight, .. }, Slot::Input) => {
+            let weight = graph.param(*weight);
+            Some(Product {
+                other: &weight.data,
+                inner: weight.shape[1],
+                columns: weight.shape[0],
+                transposed: true,
+            })
+        }
+        (Op::MatMul { transpose_rhs, .. }, Slot::Lhs) => {
+            let other = operands.get(1)?.get(sample)?;
+            let (a, b) = (other.shape().len().checked_sub(2)?, other.shape());
+            let (inner, columns) = if *transpose_rhs { (b[a + 1], b[a]) } else { (b[a], b[a + 1]) };
+            Some(Product { other: other.as_slice(), inner, columns, transposed: *transpose_rhs })
+        }
+        _ => None,
+    }
+}

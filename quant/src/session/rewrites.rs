@@ -1,0 +1,155 @@
+//! Numbers for the rewrites of a plan that has none yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::variant::Variant;
+use super::{Session, SessionError};
+use crate::graph::{NodeId, Op, RewriteError, RewriteKind};
+use crate::plan::{Plan, Rewrite, SitePlan};
+use crate::quantizer::rewriting;
+use crate::quantizer::{Params, Scheme};
+use crate::stats::{ChannelStats, Sketch, diagnose};
+use crate::terms::{Bits, Class, Role, SiteId, Slot};
+
+/// SmoothQuant's migration strength where a plan says nothing else.
+const ALPHA: f32 = 0.5;
+
+impl Session {
+    /// The plan with numbers for all its rewrites. Those without any get them from the sketches; a
+    /// `layernorm-reparameterization` also fits the sites behind its LayerNorm, whose grids it is made of. A rewrite
+    /// of sites that stay in full precision, or of keys that are not bimodal, is dropped.
+    pub(super) fn fit_rewrites(&self, plan: &Plan) -> Result<Plan, SessionError> {
+        if plan.rewrites.iter().all(|rewrite| !is_open(rewrite)) {
+            return Ok(plan.clone());
+        }
+        let mut made = plan.clone();
+        made.rewrites.clear();
+        for rewrite in &plan.rewrites {
+            let kind: RewriteKind =
+                rewrite.rewrite.parse().map_err(|source| SessionError::UnknownRewrite { source })?;
+            if !is_open(rewrite) {
+                made.rewrites.push(rewrite.clone());
+                continue;
+            }
+            let variant = self.variant(&made.rewrites)?;
+            let failed = |problem: &str| RewriteError {
+                kind,
+                node: rewrite.layer.clone(),
+                problem: problem.to_owned(),
+            };
+            let node =
+                variant.graph().find(&rewrite.layer).ok_or_else(|| failed("the model has no such node"))?;
+            let vectors = match kind {
+                RewriteKind::BatchNormFolding => Some(BTreeMap::new()),
+                RewriteKind::Smoothing => self.smoothing(&variant, node, rewrite, &made)?,
+                RewriteKind::NormReparameterization => self.reparameterization(&variant, node, &mut made)?,
+                RewriteKind::SignFolding => self.signs(&variant, node)?,
+            };
+            if let Some(vectors) = vectors {
+                made.rewrites.push(Rewrite { vectors, ..rewrite.clone() });
+            }
+        }
+        Ok(made)
+    }
+
+    /// Input sites of the linear layers behind a LayerNorm that the plan quantizes.
+    fn quantized_behind(variant: &Variant, norm: NodeId, plan: &Plan) -> Vec<(usize, Scheme, Bits)> {
+        let graph = variant.graph();
+        let layers = graph.layers_behind_norm(norm).unwrap_or_default();
+        let site = |layer: NodeId| {
+            let id = SiteId::new(graph.node(layer).name.clone(), Slot::Input);
+            match plan.site(&id)? {
+                SitePlan::Quantized { scheme, bits, .. } => {
+                    Some((graph.site_index(&id)?, scheme.clone(), *bits))
+                }
+                SitePlan::Float => None,
+            }
+        };
+        layers.into_iter().filter_map(site).collect()
+    }
+
+    /// RepQ-ViT: per-channel grids, their mean as the grid of all.
+    fn reparameterization(
+        &self,
+        variant: &Variant,
+        norm: NodeId,
+        plan: &mut Plan,
+    ) -> Result<Option<BTreeMap<String, Vec<f32>>>, SessionError> {
+        let sites = Self::quantized_behind(variant, norm, plan);
+        let Some((first, scheme, bits)) = sites.first() else { return Ok(None) };
+        let channels = self.fit_site_in(variant, *first, &scheme.clone().per_channel(), *bits)?;
+        let merged = rewriting::reparameterize(&channels.params);
+        for (site, scheme, bits) in &sites {
+            let params = Params {
+                scheme: Scheme { granularity: crate::quantizer::Granularity::Tensor, ..scheme.clone() },
+                bits: *bits,
+                scale: vec![merged.step],
+                zero_point: vec![merged.zero_point],
+                extra: BTreeMap::new(),
+            };
+            plan.set(&variant.graph().sites()[*site].id, Some(SitePlan::fitted(params)));
+        }
+        Ok(Some([("scale".to_owned(), merged.scale), ("shift".to_owned(), merged.shift)].into()))
+    }
+
+    /// SmoothQuant's factors from the reach of every channel.
+    fn smoothing(
+        &self,
+        variant: &Variant,
+        norm: NodeId,
+        rewrite: &Rewrite,
+        plan: &Plan,
+    ) -> Result<Option<BTreeMap<String, Vec<f32>>>, SessionError> {
+        let graph = variant.graph();
+        let sites = Self::quantized_behind(variant, norm, plan);
+        let Some(&(first, ..)) = sites.first() else { return Ok(None) };
+        let Some(sketch) = self.sketch_in(variant, first)? else {
+            return Err(SessionError::NotCalibrated { site: graph.sites()[first].id.to_string() });
+        };
+        let reach: Vec<f32> = sketch.channel_stats().iter().map(ChannelStats::reach).collect();
+        let layers = graph.layers_behind_norm(norm).unwrap_or_default();
+        let weights: Vec<&[f32]> =
+            layers.iter().filter_map(|&l| graph.weight_of(l)).map(|p| p.data.as_slice()).collect();
+        let alpha = rewrite.vectors.get("alpha").and_then(|v| v.first()).copied().unwrap_or(ALPHA);
+        let scale = rewriting::smoothing(&reach, &weights, alpha);
+        Ok(Some([("alpha".to_owned(), vec![alpha]), ("scale".to_owned(), scale)].into()))
+    }
+
+    /// PTQ4SAM's signs of the key channels, if the keys are bimodal.
+    fn signs(
+        &self,
+        variant: &Variant,
+        product: NodeId,
+    ) -> Result<Option<BTreeMap<String, Vec<f32>>>, SessionError> {
+        let graph = variant.graph();
+        let site = SiteId::new(graph.node(product).name.clone(), Slot::Rhs);
+        let keys = graph.site_index(&site).map(|site| self.sketch_in(variant, site)).transpose()?.flatten();
+        let (Some(keys), Some(layer)) = (keys, graph.key_projection(product)) else { return Ok(None) };
+        if diagnose(&keys, Role::Key).class != Class::Bimodal {
+            return Ok(None);
+        }
+        let axis = if matches!(graph.node(layer).op, Op::Conv { .. }) { 1 } else { -1 };
+        let sketches = self.observe_nodes(&variant.engine, &[(layer, axis)])?;
+        let sign = |mean: f64| if mean < 0.0 { -1.0 } else { 1.0 };
+        let signs = sketches.iter().flat_map(Sketch::channel_stats).map(|c| sign(c.mean)).collect();
+        Ok(Some([("sign".to_owned(), signs)].into()))
+    }
+
+    /// The rewritten model that a plan runs on, as far as its rewrites have numbers.
+    pub(super) fn variant_of(&self, plan: &Plan) -> Result<Arc<Variant>, SessionError> {
+        let fitted: Vec<Rewrite> = plan.rewrites.iter().filter(|r| !is_open(r)).cloned().collect();
+        self.variant(&fitted)
+    }
+}
+
+/// Whether a rewrite has no numbers yet.
+fn is_open(rewrite: &Rewrite) -> bool {
+    match rewrite.rewrite.parse() {
+        Ok(RewriteKind::NormReparameterization | RewriteKind::Smoothing) => {
+            !rewrite.vectors.contains_key("scale")
+        }
+        Ok(RewriteKind::SignFolding) => !rewrite.vectors.contains_key("sign"),
+        Ok(RewriteKind::BatchNormFolding) | Err(_) => false,
+    }
+}

@@ -1,0 +1,165 @@
+//! Methods and rewrites in a session: fitted, run, saved, exported, and the same again.
+
+use std::path::{Path, PathBuf};
+
+use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::graph::RewriteKind;
+use bitloupe_quant::method::{MethodBits, Protocol};
+use bitloupe_quant::models::ModelFiles;
+use bitloupe_quant::plan::{Plan, Rewrite, SitePlan};
+use bitloupe_quant::session::{FittedPlan, Options, Parts, Session};
+use bitloupe_quant::terms::{Bits, Slot};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/lavt_one_tiny")
+}
+
+/// A session over copies of the fixture's pictures.
+fn session(dir: &Path, weights: Option<PathBuf>) -> Session {
+    let mut manifest = String::new();
+    for i in 0..3 {
+        let file = format!("{i}.png");
+        std::fs::copy(folder().join(format!("image{}.png", i % 2)), dir.join(&file)).unwrap();
+        manifest.push_str(&format!(
+            "{{\"image\":\"{file}\",\"text\":\"the dog on the left\",\"mask\":[[5,5,40,5,40,40]]}}\n"
+        ));
+    }
+    std::fs::write(dir.join("samples.jsonl"), manifest).unwrap();
+    let set = Some(dir.to_owned());
+    let options = Options {
+        calibration: set.clone(),
+        samples: set,
+        threads: Some(2),
+        exported_weights: weights,
+        ..Options::new(ModelFiles::Path(folder()))
+    };
+    Session::open(&options).unwrap()
+}
+
+fn bits(n: u8) -> MethodBits {
+    MethodBits::new(Bits::new(n).unwrap(), Bits::new(n).unwrap())
+}
+
+fn figures(session: &Session, fitted: &FittedPlan) -> Vec<(usize, f64)> {
+    session.evaluate(fitted, &Cancel::default(), |_, _, _| {}).unwrap().per_sample
+}
+
+fn open_rewrites(session: &Session, kind: RewriteKind) -> Vec<Rewrite> {
+    let graph = &session.model().graph;
+    let rewrite = |id| Rewrite {
+        rewrite: kind.to_string(),
+        layer: graph.node(id).name.clone(),
+        vectors: std::collections::BTreeMap::new(),
+    };
+    graph.rewritable(kind).into_iter().map(rewrite).collect()
+}
+
+#[test]
+fn every_method_makes_a_plan_that_runs_and_means_the_same_from_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    for name in Session::methods() {
+        let plan = session.method_plan(name, &bits(4)).unwrap();
+        let fitted = session.fit_plan(&plan).unwrap();
+        let unfitted =
+            fitted.plan.sites().any(|(_, s)| matches!(s, SitePlan::Quantized { params: None, .. }));
+        assert!(!unfitted, "{name}");
+        assert!(fitted.predicted_sqnr_db.iter().all(|(_, db)| db.is_finite()), "{name}");
+        let expected = figures(&session, &fitted);
+        let path = dir.path().join("plan.json");
+        fitted.plan.write(&path).unwrap();
+        let again = session.fit_plan(&Plan::read(&path).unwrap()).unwrap();
+        assert_eq!(again.params, fitted.params, "{name}");
+        assert_eq!(figures(&session, &again), expected, "{name}");
+    }
+}
+
+#[test]
+fn rewrites_are_found_in_the_file_with_their_numbers_and_keep_full_precision_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let float = session.fit_plan(&session.float_plan()).unwrap();
+    let expected = figures(&session, &float);
+    let mut plan = session.method_plan("minmax", &bits(8)).unwrap();
+    for kind in [RewriteKind::BatchNormFolding, RewriteKind::Smoothing, RewriteKind::NormReparameterization] {
+        plan.rewrites.extend(open_rewrites(&session, kind));
+    }
+    let fitted = session.fit_plan(&plan).unwrap();
+    assert_eq!(fitted.plan.rewrites.len(), plan.rewrites.len());
+    assert!(
+        fitted.plan.rewrites.iter().all(|r| {
+            r.rewrite == RewriteKind::BatchNormFolding.as_str() || r.vectors.contains_key("scale")
+        })
+    );
+    // The same rewrites with nothing quantized: the masks of full precision.
+    let mut rewritten = fitted.plan.as_ref().clone();
+    for id in session.site_ids() {
+        rewritten.set(&id, Some(SitePlan::Float));
+    }
+    assert_eq!(figures(&session, &session.fit_plan(&rewritten).unwrap()), expected);
+}
+
+#[test]
+fn exported_weights_have_the_rewrites_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = session(dir.path(), None);
+    opened.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let mut plan = opened.method_plan("repq-vit", &bits(6)).unwrap();
+    plan.rewrites.extend(open_rewrites(&opened, RewriteKind::BatchNormFolding));
+    let fitted = opened.fit_plan(&plan).unwrap();
+    let expected = figures(&opened, &fitted);
+    let out = dir.path().join("out");
+    opened.export(&fitted, None, &out, Parts::ALL).unwrap();
+    let mut plan = Plan::read(&out.join("plan.json")).unwrap();
+    let exported = session(dir.path(), Some(out.join("weights.safetensors")));
+    for id in exported.site_ids().into_iter().filter(|id| id.slot == Slot::Weight) {
+        plan.set(&id, Some(SitePlan::Float));
+    }
+    let again = exported.fit_plan(&plan).unwrap();
+    assert_eq!(figures(&exported, &again), expected);
+}
+
+#[test]
+fn fits_on_samples_follow_the_protocol() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let plan = session.method_plan("minmax", &bits(3)).unwrap();
+    let on_samples =
+        |protocol| session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), |_, _| {}).unwrap();
+    let sketched = session.fit_plan(&plan).unwrap();
+    // Extremes are exact in a sketch, so the parallel protocol on the same samples gives the same numbers.
+    assert_eq!(on_samples(Protocol::Parallel).params, sketched.params);
+    let sequential = on_samples(Protocol::Sequential);
+    let sites = session.model().graph.sites();
+    let differs = |i: &usize| sequential.params[*i] != sketched.params[*i];
+    let first = (0..sites.len()).find(differs).expect("later sites see quantized values");
+    assert!(first > 0 && sites[first].id.slot != Slot::Weight);
+    let stop = Cancel::default();
+    stop.cancel();
+    assert!(
+        session.fit_plan_on_samples(&plan, Protocol::Parallel, &stop, |_, _| {}).unwrap_err().is_cancelled()
+    );
+}
+
+#[test]
+fn broken_rewrites_of_a_file_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    let with = |rewrite: &str, layer: &str, vectors: &[(&str, Vec<f32>)]| {
+        let mut plan = session.float_plan();
+        let vectors = vectors.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        plan.rewrites.push(Rewrite { rewrite: rewrite.to_owned(), layer: layer.to_owned(), vectors });
+        session.fit_plan(&plan).unwrap_err().to_string()
+    };
+    assert!(with("turn-it-off", "x", &[]).contains("turn-it-off"));
+    let numbers = [("scale", vec![1.0; 3]), ("shift", vec![0.0; 3])];
+    let error = with("layernorm-reparameterization", "nowhere", &numbers);
+    assert!(error.contains("nowhere"), "{error}");
+    let norm = session.model().graph.rewritable(RewriteKind::Smoothing)[0];
+    let norm = session.model().graph.node(norm).name.clone();
+    let error = with("layernorm-reparameterization", &norm, &numbers);
+    assert!(error.contains("expected"), "{error}");
+}

@@ -24,7 +24,9 @@ mod extremes;
 mod file;
 mod histogram;
 mod moments;
+mod pages;
 mod percentile;
+mod reduce;
 mod sentence;
 mod sketch;
 

@@ -2,6 +2,7 @@
 
 /// Exponent of the unit: the smallest positive f32 is 2^-149, so every sum of f32 is a whole number of units.
 const UNIT: i32 = -149;
+const LIMBS: usize = 4;
 
 /// A sum of f64 kept as a 256-bit two's complement integer in units of 2^-149.
 ///
@@ -10,23 +11,21 @@ const UNIT: i32 = -149;
 /// ±2^106 ≈ ±8·10³¹; beyond it the sum saturates and [`Exact::saturated`] says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exact {
-    high: i128,
-    low: u128,
-    saturated: bool,
+    /// From the lowest to the highest. The largest number stands for a sum that is out of range.
+    limbs: [u64; LIMBS],
 }
 
 impl Exact {
     /// Bytes of one sum in a file.
     pub(super) const BYTES: usize = 33;
 
+    const SATURATED: Self = Self { limbs: [u64::MAX, u64::MAX, u64::MAX, u64::MAX >> 1] };
+
     /// Adds one finite number; a number that is not finite saturates.
+    #[inline]
     pub fn add(&mut self, value: f64) {
         let bits = value.to_bits();
         let exponent = ((bits >> 52) & 0x7ff) as i32;
-        if exponent == 0x7ff {
-            self.saturate();
-            return;
-        }
         let fraction = bits & ((1 << 52) - 1);
         let (mantissa, shift) = if exponent == 0 {
             (fraction, -1074 - UNIT)
@@ -38,35 +37,35 @@ impl Exact {
             self.saturate();
             return;
         }
-        let mantissa = u128::from(mantissa);
-        let (mut high, mut low) = match shift {
-            ..=-64 => (0, 0),
-            -63..=-1 => (0, mantissa >> -shift),
-            0 => (0, mantissa),
-            1..=127 => (mantissa.checked_shr(128 - shift as u32).unwrap_or(0), mantissa << shift),
-            _ => (mantissa << (shift - 128), 0),
-        };
-        if value.is_sign_negative() {
-            low = low.wrapping_neg();
-            high = (!high).wrapping_add(u128::from(low == 0));
+        let (mantissa, shift) =
+            if shift < 0 { (mantissa.unbounded_shr(-shift as u32), 0) } else { (mantissa, shift as u32) };
+        let wide = u128::from(mantissa) << (shift % 64);
+        // All ones for negative numbers: their complement and one is added.
+        let sign = (value.is_sign_negative() as u64).wrapping_neg();
+        let (low, high) = (wide as u64 ^ sign, (wide >> 64) as u64 ^ sign);
+        match shift / 64 {
+            0 => self.add_limbs([low, high, sign, sign], 0, sign),
+            1 => self.add_limbs([0, low, high, sign], 1, sign),
+            2 => self.add_limbs([0, 0, low, high], 2, sign),
+            _ => self.add_limbs([0, 0, 0, low], 3, sign),
         }
-        self.add_parts(high as i128, low);
     }
 
     /// Adds another sum.
     pub fn merge(&mut self, other: &Self) {
-        if other.saturated {
+        if other.saturated() {
             self.saturate();
         } else {
-            self.add_parts(other.high, other.low);
+            self.add_limbs(other.limbs, 0, 0);
         }
     }
 
     /// The sum in f64, within two roundings.
     pub fn value(&self) -> f64 {
         // The magnitude first: the halves of a small negative number cancel almost completely.
-        let negative = self.high < 0;
-        let (mut high, mut low) = (self.high as u128, self.low);
+        let [a, b, c, d] = self.limbs.map(u128::from);
+        let (mut high, mut low) = (c | d << 64, a | b << 64);
+        let negative = high >> 127 == 1;
         if negative {
             low = low.wrapping_neg();
             high = (!high).wrapping_add(u128::from(low == 0));
@@ -76,52 +75,54 @@ impl Exact {
     }
 
     /// Whether the range was exceeded; the value is then a bound.
-    pub(super) const fn saturated(&self) -> bool {
-        self.saturated
+    #[inline(always)]
+    pub(super) fn saturated(&self) -> bool {
+        self.limbs[LIMBS - 1] == u64::MAX >> 1 && *self == Self::SATURATED
     }
 
-    fn add_parts(&mut self, high: i128, low: u128) {
-        if self.saturated {
+    /// Adds the limbs from `first` on and a carry of 1 if `sign` is odd. Those below `first` are not looked at.
+    #[inline(always)]
+    fn add_limbs(&mut self, more: [u64; LIMBS], first: usize, sign: u64) {
+        if self.saturated() {
             return;
         }
-        let (low, carry) = self.low.overflowing_add(low);
-        let (sum, over) = self.high.overflowing_add(high);
-        let (sum, over_carry) = sum.overflowing_add(i128::from(carry));
-        // Overflow of both steps in opposite directions cancels.
-        if over != over_carry {
+        let before = self.limbs[LIMBS - 1];
+        let mut carry = sign & 1 == 1;
+        for at in first..LIMBS {
+            (self.limbs[at], carry) = self.limbs[at].carrying_add(more[at], carry);
+        }
+        let after = self.limbs[LIMBS - 1];
+        // Two numbers of one sign gave one of the other.
+        if ((before ^ after) & (more[LIMBS - 1] ^ after)) >> 63 == 1 {
             self.saturate();
-            return;
         }
-        self.high = sum;
-        self.low = low;
     }
 
     /// Saturation is sticky and forgets the sign of what came first, so that it too is independent of order.
+    #[cold]
     fn saturate(&mut self) {
-        *self = Self { high: i128::MAX, low: u128::MAX, saturated: true };
+        *self = Self::SATURATED;
     }
 
     pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
-        bytes[..16].copy_from_slice(&self.low.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.high.to_le_bytes());
-        bytes[32] = u8::from(self.saturated);
+        for (bytes, limb) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.limbs) {
+            *bytes = limb.to_le_bytes();
+        }
+        bytes[32] = u8::from(self.saturated());
         bytes
     }
 
     /// The inverse of [`Exact::to_bytes`]; `None` for bytes that it never writes.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let low = u128::from_le_bytes(bytes.get(..16)?.try_into().ok()?);
-        let high = i128::from_le_bytes(bytes.get(16..32)?.try_into().ok()?);
-        match bytes.get(32..)? {
-            [0] => Some(Self { high, low, saturated: false }),
-            [1] => {
-                let mut sum = Self::default();
-                sum.saturate();
-                (sum.high == high && sum.low == low).then_some(sum)
-            }
-            _ => None,
-        }
+        let (limbs, flag) = bytes.as_chunks::<8>();
+        let sum = Self { limbs: <[[u8; 8]; LIMBS]>::try_from(limbs).ok()?.map(u64::from_le_bytes) };
+        let saturated = match flag {
+            [0] => false,
+            [1] => true,
+            _ => return None,
+        };
+        (saturated == sum.saturated()).then_some(sum)
     }
 }
 

@@ -1,5 +1,10 @@
 //! The largest and smallest values, kept exactly.
 
+use crate::exec::kernels::dispatch::multiversion;
+
+/// Values compared at once.
+const LANES: usize = 16;
+
 /// Values kept at either end of the whole tensor.
 pub const TAIL: usize = 256;
 /// Values kept at either end of every channel.
@@ -46,6 +51,21 @@ impl Tail {
         self.bar = bar;
     }
 
+    /// Takes finite values into account, and their negatives in `bottom`.
+    pub(super) fn offer_all(values: &[f32], tails: &mut [Self; 2]) {
+        let [top, bottom] = tails;
+        let mut rest = values;
+        while let Some(at) = first_beyond(rest, top.bar, -bottom.bar) {
+            let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
+            for &value in chunk {
+                // +0.0 turns −0 into +0.
+                top.offer(value + 0.0);
+                bottom.offer(0.0 - value);
+            }
+            rest = after;
+        }
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         other.values.iter().for_each(|&value| self.offer(value));
     }
@@ -71,6 +91,7 @@ impl PartialEq for Tail {
 pub(super) struct Top([f32; CHANNEL_TAIL]);
 
 impl Top {
+    #[cfg(test)]
     pub(super) const EMPTY: Self = Self([f32::NEG_INFINITY; CHANNEL_TAIL]);
 
     /// A value that does not exceed this changes nothing.
@@ -93,10 +114,6 @@ impl Top {
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
-        other.values().for_each(|value| self.offer(value));
-    }
-
     /// The values there are.
     pub(super) fn values(&self) -> impl Iterator<Item = f32> + '_ {
         self.0.iter().copied().take_while(|value| *value > f32::NEG_INFINITY)
@@ -114,9 +131,190 @@ impl Top {
     }
 }
 
+/// A [`Top`] for every channel.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tops {
+    /// The largest values of all channels, then the second largest of all, and so on.
+    slots: Vec<f32>,
+    channels: usize,
+}
+
+impl Tops {
+    pub(super) fn new(channels: usize) -> Self {
+        Self { slots: vec![f32::NEG_INFINITY; channels * CHANNEL_TAIL], channels }
+    }
+
+    pub(super) fn from_channels(tops: &[Top]) -> Self {
+        let mut all = Self::new(tops.len());
+        tops.iter().enumerate().for_each(|(c, top)| all.put(c, *top));
+        all
+    }
+
+    /// By channel, what a value must exceed to matter.
+    pub(super) fn bars(&self) -> &[f32] {
+        &self.slots[self.channels * (CHANNEL_TAIL - 1)..]
+    }
+
+    /// The values of channel `c`; `None` if there is no such channel.
+    pub(super) fn get(&self, c: usize) -> Option<Top> {
+        (c < self.channels).then(|| Top(std::array::from_fn(|slot| self.slots[slot * self.channels + c])))
+    }
+
+    /// The largest value of every channel, −∞ where there is none.
+    pub(super) fn first(&self) -> &[f32] {
+        &self.slots[..self.channels]
+    }
+
+    /// All channels in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Top> + '_ {
+        (0..self.channels).filter_map(|c| self.get(c))
+    }
+
+    fn put(&mut self, c: usize, top: Top) {
+        for (row, value) in self.slots.chunks_exact_mut(self.channels).zip(top.0) {
+            row[c] = value;
+        }
+    }
+
+    /// Takes finite values of channel `c` into account, negated ones if `negate`.
+    pub(super) fn offer(&mut self, c: usize, values: &[f32], negate: bool) {
+        let Some(mut top) = self.get(c) else { return };
+        let mut rest = values;
+        loop {
+            let (high, low) =
+                if negate { (f32::INFINITY, -top.bar()) } else { (top.bar(), f32::NEG_INFINITY) };
+            let Some(at) = first_beyond(rest, high, low) else { break };
+            let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
+            // +0.0 turns −0 into +0, whose place among equal values is their own.
+            chunk.iter().for_each(|&value| top.offer(if negate { 0.0 - value } else { value + 0.0 }));
+            rest = after;
+        }
+        self.put(c, top);
+    }
+
+    /// Takes whole rows of one finite value per channel into account, negated ones if `negate`, in the channels whose
+    /// largest one is in `largest` and where that matters.
+    pub(super) fn offer_rows(&mut self, rows: &[f32], largest: &[f32], negate: bool) {
+        let offer = if negate { offer_rows_negated } else { offer_rows };
+        offer(&mut self.slots, self.channels, rows, largest);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for row in other.slots.chunks_exact(other.channels.max(1)) {
+            self.offer_rows(row, row, false);
+        }
+    }
+}
+
+#[inline(always)]
+fn any_exceeds(values: &[f32; LANES], bars: &[f32; LANES]) -> bool {
+    let mut any = 0;
+    for lane in 0..LANES {
+        any |= u32::from(values[lane] > bars[lane]);
+    }
+    any != 0
+}
+
+#[inline(always)]
+fn greater(a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+    let mut greater = [0.0; LANES];
+    for lane in 0..LANES {
+        greater[lane] = if a[lane] > b[lane] { a[lane] } else { b[lane] };
+    }
+    greater
+}
+
+#[inline(always)]
+fn lesser(a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+    let mut lesser = [0.0; LANES];
+    for lane in 0..LANES {
+        lesser[lane] = if a[lane] < b[lane] { a[lane] } else { b[lane] };
+    }
+    lesser
+}
+
+/// The values of some channels, −∞ where there are fewer than [`LANES`].
+#[inline(always)]
+fn take<const NEGATE: bool>(values: &[f32]) -> [f32; LANES] {
+    let mut taken = [f32::NEG_INFINITY; LANES];
+    for (taken, &value) in taken.iter_mut().zip(values) {
+        // +0.0 turns −0 into +0.
+        *taken = if NEGATE { 0.0 - value } else { value + 0.0 };
+    }
+    taken
+}
+
+/// [`Tops::offer_rows`] for `len` channels from `start` on.
+#[inline(always)]
+fn offer_columns<const NEGATE: bool>(
+    slots: &mut [f32],
+    channels: usize,
+    (start, len): (usize, usize),
+    rows: &[f32],
+    largest: &[f32],
+) {
+    let at = |slot: usize| slot * channels + start..slot * channels + start + len;
+    let mut bars = take::<false>(&slots[at(CHANNEL_TAIL - 1)]);
+    if !any_exceeds(&take::<false>(&largest[start..start + len]), &bars) {
+        return;
+    }
+    for row in rows.chunks_exact(channels) {
+        let values = take::<NEGATE>(&row[start..start + len]);
+        if any_exceeds(&values, &bars) {
+            // Every slot becomes the median of itself, the slot before it and the value.
+            for slot in (1..CHANNEL_TAIL).rev() {
+                let before = take::<false>(&slots[at(slot - 1)]);
+                let after = greater(&take::<false>(&slots[at(slot)]), &lesser(&before, &values));
+                slots[at(slot)].copy_from_slice(&after[..len]);
+            }
+            let first = greater(&take::<false>(&slots[at(0)]), &values);
+            slots[at(0)].copy_from_slice(&first[..len]);
+            bars = take::<false>(&slots[at(CHANNEL_TAIL - 1)]);
+        }
+    }
+}
+
+/// [`Tops::offer_rows`] for all channels.
+#[inline(always)]
+fn offer_all_columns<const NEGATE: bool>(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
+    let whole = channels / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        offer_columns::<NEGATE>(slots, channels, (start, LANES), rows, largest);
+    }
+    if whole < channels {
+        offer_columns::<NEGATE>(slots, channels, (whole, channels - whole), rows, largest);
+    }
+}
+
+multiversion! {
+    fn offer_rows(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
+        offer_all_columns::<false>(slots, channels, rows, largest);
+    }
+
+    fn offer_rows_negated(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
+        offer_all_columns::<true>(slots, channels, rows, largest);
+    }
+
+    /// A place at or, by less than [`LANES`], before the first value that is above `high` or below `low`.
+    fn first_beyond(values: &[f32], high: f32, low: f32) -> Option<usize> {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for (at, chunk) in chunks.iter().enumerate() {
+            let mut any = 0;
+            for &value in chunk {
+                any |= u32::from(value > high) | u32::from(value < low);
+            }
+            if any != 0 {
+                return Some(at * LANES);
+            }
+        }
+        let at = chunks.len() * LANES;
+        rest.iter().position(|&value| value > high || value < low).map(|place| at + place)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CHANNEL_TAIL, TAIL, Tail, Top};
+    use super::{CHANNEL_TAIL, TAIL, Tail, Top, Tops};
     use proptest::prelude::*;
 
     proptest! {
@@ -136,6 +334,35 @@ mod tests {
             prop_assert_eq!(right.descending(), expected);
             let expected: Vec<f32> = sorted.iter().copied().take(CHANNEL_TAIL).collect();
             prop_assert_eq!(top.values().collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn channels_side_by_side_are_as_each_alone(
+            values in prop::collection::vec(-20_i8..20, 0..2000), channels in 1_usize..70, negate: bool,
+        ) {
+            let values: Vec<f32> = values.into_iter().map(f32::from).collect();
+            let rows = values.len() / channels * channels;
+            let (mut together, mut alone) = (Tops::new(channels), Tops::new(channels));
+            for block in values[..rows].chunks(channels * 5) {
+                let sign = if negate { -1.0 } else { 1.0 };
+                let of_channel = |c: usize| block[c..].iter().step_by(channels).copied();
+                let largest: Vec<f32> =
+                    (0..channels).map(|c| of_channel(c).fold(f32::NEG_INFINITY, |m, x| m.max(sign * x))).collect();
+                together.offer_rows(block, &largest, negate);
+                for c in 0..channels {
+                    alone.offer(c, &of_channel(c).collect::<Vec<_>>(), negate);
+                }
+            }
+            prop_assert_eq!(&together, &alone);
+            for c in 0..channels {
+                let mut top = Top::EMPTY;
+                let own = values[..rows].iter().skip(c).step_by(channels);
+                own.for_each(|x| top.offer(if negate { 0.0 - x } else { *x }));
+                prop_assert_eq!(alone.get(c), Some(top));
+            }
+            let mut merged = Tops::new(channels);
+            merged.merge(&together);
+            prop_assert_eq!(merged, together);
         }
     }
 }

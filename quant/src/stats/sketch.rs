@@ -1,14 +1,18 @@
 //! The distribution of one site, gathered in one streaming pass.
 
-use super::buckets::{Bucket, Counter, Pages};
+use super::buckets::Bucket;
 use super::channels::{Channels, Partial};
 use super::error::StatsError;
-use super::extremes::Tail;
+use super::extremes::{Tail, Tops};
+use super::pages::Pages;
 use crate::terms::Layout;
 use std::cell::RefCell;
 
 /// Values handled while they are in the first-level cache.
 const BLOCK: usize = 4096;
+
+/// With fewer values than this most counts are not needed.
+const FEW: usize = 512;
 
 /// The distribution of one site.
 ///
@@ -66,15 +70,9 @@ impl ChannelStats {
     }
 }
 
-/// What a thread keeps between calls: about a megabyte.
-struct Scratch {
-    counter: Counter,
-    partial: Partial,
-}
-
 thread_local! {
-    static SCRATCH: RefCell<Scratch> =
-        RefCell::new(Scratch { counter: Counter::new(), partial: Partial::default() });
+    /// Kept between calls.
+    static PARTIAL: RefCell<Partial> = RefCell::default();
 }
 
 impl Sketch {
@@ -100,34 +98,27 @@ impl Sketch {
         if values.is_empty() {
             return Ok(());
         }
-        SCRATCH.with_borrow_mut(|scratch| self.observe_with(scratch, values, layout));
+        PARTIAL.with_borrow_mut(|partial| self.observe_with(partial, values, layout));
         Ok(())
     }
 
-    fn observe_with(&mut self, scratch: &mut Scratch, values: &[f32], layout: Layout) {
-        let Scratch { counter, partial } = scratch;
+    fn observe_with(&mut self, partial: &mut Partial, values: &[f32], layout: Layout) {
         self.count = self.count.saturating_add(values.len() as u64);
         partial.begin(&self.channels);
+        if values.len() > FEW {
+            self.pages.touch();
+        }
         // One value per channel in a row: blocks are whole rows.
         let by_rows = layout.inner == 1 && layout.channels > 1;
         let block = if by_rows { (BLOCK / layout.channels / 8 * 8).max(8) * layout.channels } else { BLOCK };
-        let mut pending = 0;
-        let mut zeros = [0; 2];
         for (at, block_values) in values.chunks(block).enumerate() {
-            pending += block_values.len();
-            if pending > i32::MAX as usize {
-                self.flush(counter, &mut zeros);
-                pending = block_values.len();
+            let tally = self.pages.count(block_values);
+            if tally.zeros > 0 {
+                let negative = negative_zeros(block_values);
+                self.special.zero += u64::from(tally.zeros) - negative;
+                self.special.negative_zero += negative;
             }
-            let clean = !counter.met_non_finite();
-            counter.count(block_values);
-            let finite = !counter.met_non_finite() || (!clean && block_values.iter().all(|x| x.is_finite()));
-            if counter.met_zero() {
-                let (positive, negative) = count_zeros(block_values);
-                zeros[0] += positive;
-                zeros[1] += negative;
-            }
-            if !finite {
+            if tally.non_finite > 0 {
                 self.count_non_finite(block_values);
                 partial.scattered(block_values, at * block, layout, &mut self.channels, &mut self.tails);
             } else if by_rows {
@@ -136,7 +127,6 @@ impl Sketch {
                 self.observe_runs(partial, block_values, at * block, layout);
             }
         }
-        self.flush(counter, &mut zeros);
         partial.finish(&mut self.channels, layout);
     }
 
@@ -150,13 +140,6 @@ impl Sketch {
             partial.run(channel, run, &mut self.channels, &mut self.tails);
             channel = if channel + 1 == layout.channels { 0 } else { channel + 1 };
         }
-    }
-
-    fn flush(&mut self, counter: &mut Counter, zeros: &mut [u64; 2]) {
-        let taken = std::mem::take(zeros);
-        counter.flush(&mut self.pages, taken);
-        self.special.zero += taken[0];
-        self.special.negative_zero += taken[1];
     }
 
     fn count_non_finite(&mut self, values: &[f32]) {
@@ -234,17 +217,12 @@ impl Sketch {
 
     /// Smallest finite value; 0 if there is none.
     pub fn min(&self) -> f32 {
-        self.channels
-            .bottom
-            .iter()
-            .filter_map(|bottom| bottom.values().next())
-            .reduce(f32::max)
-            .map_or(0.0, |x| 0.0 - x)
+        extreme(&self.channels.bottom).map_or(0.0, |x| 0.0 - x)
     }
 
     /// Largest finite value; 0 if there is none.
     pub fn max(&self) -> f32 {
-        self.channels.top.iter().filter_map(|top| top.values().next()).reduce(f32::max).unwrap_or(0.0)
+        extreme(&self.channels.top).unwrap_or(0.0)
     }
 
     /// Moments and range of channel `c`; `None` if there is no such channel.
@@ -253,8 +231,9 @@ impl Sketch {
         let n = (count as f64).max(1.0);
         let mean = self.channels.sum[c].value() / n;
         let variance = (self.channels.squares[c].value() / n - mean * mean).max(0.0);
-        let (min, max) = (self.channels.bottom[c].values().next(), self.channels.top[c].values().next());
-        let (min, max) = (min.map_or(0.0, |x| 0.0 - x), max.unwrap_or(0.0));
+        let first = |tops: &Tops| tops.get(c).and_then(|top| top.values().next());
+        let min = first(&self.channels.bottom).map_or(0.0, |x| 0.0 - x);
+        let max = first(&self.channels.top).unwrap_or(0.0);
         let std = if min == max { 0.0 } else { variance.sqrt() };
         Some(ChannelStats { count, min, max, mean, std })
     }
@@ -290,13 +269,13 @@ impl Sketch {
     }
 }
 
-/// The number of +0 and of −0.
-fn count_zeros(values: &[f32]) -> (u64, u64) {
-    let (mut positive, mut negative) = (0_u32, 0_u32);
-    for value in values {
-        let bits = value.to_bits();
-        positive += u32::from(bits == 0);
-        negative += u32::from(bits == 1 << 31);
-    }
-    (u64::from(positive), u64::from(negative))
+/// The largest value of all channels.
+fn extreme(tops: &Tops) -> Option<f32> {
+    tops.first().iter().copied().reduce(f32::max).filter(|value| *value > f32::NEG_INFINITY)
+}
+
+/// The number of zeros with the sign bit set.
+fn negative_zeros(values: &[f32]) -> u64 {
+    let count: u32 = values.iter().map(|value| u32::from(value.to_bits() == 1 << 31)).sum();
+    u64::from(count)
 }

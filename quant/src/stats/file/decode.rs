@@ -1,11 +1,12 @@
 //! From bytes of unknown origin to sketches.
 
 use super::{FORMAT, Header, SiteHeader, StatsFile};
-use crate::stats::buckets::{PAGE, PAGES, Pages};
+use crate::stats::buckets::{PAGE, PAGES};
 use crate::stats::channels::Channels;
 use crate::stats::error::StatsError;
 use crate::stats::exact::Exact;
-use crate::stats::extremes::{CHANNEL_TAIL, TAIL, Tail, Top};
+use crate::stats::extremes::{CHANNEL_TAIL, TAIL, Tail, Top, Tops};
+use crate::stats::pages::Pages;
 use crate::stats::sketch::{Sketch, Special};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -69,10 +70,8 @@ impl Reader<'_> {
         {
             return Err(self.failed("page numbers must ascend and be those of finite values"));
         }
-        for (&number, counts) in header.pages.iter().zip(counts.chunks_exact(PAGE)) {
-            if let Some(page) = pages.page_mut(number) {
-                page.copy_from_slice(counts);
-            }
+        for (&number, counts) in header.pages.iter().zip(counts.as_chunks::<PAGE>().0) {
+            pages.add(number, counts);
         }
         let channels = self.channels()?;
         let special = Special {
@@ -124,6 +123,7 @@ impl Reader<'_> {
             return Err(self.failed("the largest value of a channel is below its smallest"));
         }
         let (sum, squares) = (sums("sum")?, sums("squares")?);
+        let (top, bottom) = (Tops::from_channels(&top), Tops::from_channels(&bottom));
         Ok(Channels { finite, sum, squares, top, bottom })
     }
 

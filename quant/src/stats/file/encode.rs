@@ -3,7 +3,7 @@
 use super::{FORMAT, Header, SiteHeader, StatsFile};
 use crate::stats::error::StatsError;
 use crate::stats::exact::Exact;
-use crate::stats::extremes::{CHANNEL_TAIL, Top};
+use crate::stats::extremes::CHANNEL_TAIL;
 use crate::stats::sketch::Sketch;
 use crate::terms::{Role, SiteId};
 use safetensors::tensor::{Dtype, TensorView};
@@ -70,11 +70,8 @@ fn header(site: &SiteId, role: Role, sketch: &Sketch) -> SiteHeader {
 
 fn tensors(at: usize, sketch: &Sketch, owned: &mut Vec<Owned>) {
     let channels = sketch.channels();
-    let pages: Vec<u8> = sketch
-        .pages
-        .used()
-        .flat_map(|(_, counts)| counts.iter().flat_map(|count| count.to_le_bytes()))
-        .collect();
+    let pages: Vec<u8> =
+        sketch.pages.used().flat_map(|(_, counts)| counts.into_iter().flat_map(u64::to_le_bytes)).collect();
     let mut push =
         |name: &str, dtype, shape, bytes| owned.push((format!("{at}.{name}"), dtype, shape, bytes));
     push("pages", Dtype::U64, vec![pages.len() / 2048, 256], pages);
@@ -85,7 +82,7 @@ fn tensors(at: usize, sketch: &Sketch, owned: &mut Vec<Owned>) {
         push(name, Dtype::U8, vec![channels, Exact::BYTES], bytes);
     }
     for (name, tops) in [("top", &of.top), ("bottom", &of.bottom)] {
-        let bytes = tops.iter().flat_map(Top::slots).flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = tops.iter().flat_map(|top| *top.slots()).flat_map(|x| x.to_le_bytes()).collect();
         push(name, Dtype::F32, vec![channels, CHANNEL_TAIL], bytes);
     }
     for (name, tail) in [("largest", &sketch.tails[0]), ("smallest", &sketch.tails[1])] {

@@ -302,18 +302,18 @@ fn cancelled_jobs_of_a_session_return_at_once_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let session = session(dir.path(), 40);
     let stop = |cancel: &Cancel, done: usize| {
-        if done == 3 {
+        if done >= 3 {
             cancel.cancel();
         }
     };
-    // Calibration: stopped after three samples, nothing is kept; then all of it.
+    // Calibration: stopped after the first samples (they run in groups), nothing is kept; then all of it.
     let (cancel, mut last, start) = (Cancel::default(), 0, Instant::now());
     let stopped = session.calibrate(&cancel, |done, _| {
         last = done;
         stop(&cancel, done);
     });
     assert!(stopped.unwrap_err().is_cancelled());
-    assert!(last < 12, "{last} samples ran after the request");
+    assert!(last < 20, "{last} samples ran after the request");
     assert!(session.stats().is_none());
     session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
     let whole = start.elapsed();

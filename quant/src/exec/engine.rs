@@ -205,11 +205,8 @@ impl Engine {
         let sequences = self.sequences(tap);
         let plan = self.needed(cache, &keys, &sequences, tap);
         let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: cache.is_none() };
-        let mut state = State {
-            values: vec![None; graph.nodes().len()],
-            left: plan.uses,
-            buffers: self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default(),
-        };
+        let mut state = State { values: vec![None; graph.nodes().len()], left: plan.uses };
+        let mut buffers = self.buffers();
         let mut kept = Vec::new();
         let (mut nodes_run, mut nodes_reused) = (0, 0);
         let mut given = inputs.iter();
@@ -229,7 +226,7 @@ impl Engine {
                     nodes_reused += 1;
                     state.values[index] = Some(value);
                 } else {
-                    let value = self.compute(index, &mut state, &run)?;
+                    let value = self.compute(index, &mut state, &run, &mut buffers)?;
                     let hidden = sequences[index].map_or(&[][..], |fused| &fused.hidden);
                     nodes_run += usize::from(!matches!(node.op, Op::Constant(_))) + hidden.len();
                     if cache.is_some() && !matches!(node.op, Op::Constant(_)) {
@@ -255,13 +252,79 @@ impl Engine {
         if let Some(cache) = cache {
             cache.put(kept);
         }
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(state.buffers);
+        self.keep(buffers);
         Ok(Run { outputs, nodes_run, nodes_reused })
+    }
+
+    /// Runs a few samples side by side, node by node, on the calling thread: weights, and whatever the tap fills, are
+    /// then in the processor's caches for all but the first. The tap sees each node's values in the order of the
+    /// samples; results are what [`Engine::run`] gives for each.
+    pub fn run_group(
+        &self,
+        samples: &[Vec<Value>],
+        quantization: &Quantization,
+        tap: &mut dyn Tap,
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Value>>, ExecError> {
+        let graph = &*self.graph;
+        let sequences = self.sequences(tap);
+        let plan = self.needed(None, &[], &sequences, tap);
+        let mut states: Vec<State> = samples
+            .iter()
+            .map(|_| State { values: vec![None; graph.nodes().len()], left: plan.uses.clone() })
+            .collect();
+        let mut buffers = self.buffers();
+        for index in 0..graph.nodes().len() {
+            let input = graph.inputs().iter().position(|id| id.index() == index);
+            if cancel.is_cancelled() {
+                return Err(ExecError::Cancelled);
+            }
+            for (inputs, state) in samples.iter().zip(&mut states) {
+                if let Some(place) = input {
+                    state.values[index] = inputs.get(place).cloned();
+                }
+                if !plan.wanted[index] {
+                    continue;
+                }
+                if state.values[index].is_none() {
+                    let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: true };
+                    let value = self.compute(index, state, &run, &mut buffers)?;
+                    state.values[index] = Some(value);
+                }
+                let id = NodeId(index as u32);
+                if tap.wants(id)
+                    && let Some(value) = &state.values[index]
+                {
+                    tap.value(id, value);
+                }
+            }
+        }
+        self.keep(buffers);
+        let outputs = |state: &State| {
+            let value = |id: NodeId| state.values[id.index()].clone().ok_or(ExecError::Cancelled);
+            graph.outputs().iter().map(|(_, id)| value(*id)).collect::<Result<_, _>>()
+        };
+        states.iter().map(outputs).collect()
+    }
+
+    /// Spare buffers of an earlier run.
+    fn buffers(&self) -> Buffers {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn keep(&self, buffers: Buffers) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
     }
 
     /// The value of a node. Operands that the cache dropped between planning and use are computed here too; those
     /// that nobody needs any more are given to the kernel to write over, or their buffers kept for later nodes.
-    fn compute(&self, index: usize, state: &mut State, run: &Context) -> Result<Value, ExecError> {
+    fn compute(
+        &self,
+        index: usize,
+        state: &mut State,
+        run: &Context<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<Value, ExecError> {
         let fused = run.sequences[index];
         let ids = fused.map_or(&self.graph.nodes()[index].inputs, |fused| &fused.inputs);
         let mut operands = Vec::with_capacity(ids.len());
@@ -276,15 +339,15 @@ impl Engine {
                     state.values[at] = place.and_then(|place| run.inputs.get(place)).cloned();
                 }
                 if state.values[at].is_none() {
-                    state.values[at] = Some(self.compute(at, state, run)?);
+                    state.values[at] = Some(self.compute(at, state, run, buffers)?);
                 }
             }
             let last = run.reclaim && state.left[at] == 1;
             operands.extend(if last { state.values[at].take() } else { state.values[at].clone() });
         }
-        let value = step::node(self, index, fused, &mut operands, run.quantization, &mut state.buffers)?;
+        let value = step::node(self, index, fused, &mut operands, run.quantization, buffers)?;
         for (id, operand) in ids.iter().zip(operands) {
-            state.release(*id, operand, run.reclaim);
+            state.release(*id, operand, run.reclaim, buffers);
         }
         Ok(value)
     }
@@ -331,7 +394,6 @@ struct Needed {
 struct State {
     values: Vec<Option<Value>>,
     left: Vec<u32>,
-    buffers: Buffers,
 }
 
 /// What stays the same during a run.
@@ -346,13 +408,13 @@ struct Context<'r> {
 
 impl State {
     /// Counts down an operand of a node that ran and takes back its buffer if nobody needs it any more.
-    fn release(&mut self, id: NodeId, operand: Value, reclaim: bool) {
+    fn release(&mut self, id: NodeId, operand: Value, reclaim: bool, buffers: &mut Buffers) {
         let left = &mut self.left[id.index()];
         *left = left.saturating_sub(1);
         if *left == 0 {
             self.values[id.index()] = None;
             if reclaim && let Some(buffer) = operand.into_buffer() {
-                self.buffers.give(buffer);
+                buffers.give(buffer);
             }
         }
     }

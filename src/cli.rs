@@ -194,15 +194,15 @@ pub struct Fit {
     /// attention, or the weight of the next linear layer; as many as --tensor, or one for all
     #[arg(long, value_name = "NAME")]
     pub with: Vec<String>,
-    /// uniform, log2 or log-sqrt2
+    /// uniform, log2, log-sqrt2, agq, lnq, adalog or log-int-softmax
     #[arg(long, value_name = "Q")]
     pub quantizer: String,
     /// 2 to 8 or 16
     #[arg(long, value_name = "B")]
     pub bits: u8,
-    /// minmax, percentile, mse or kl
-    #[arg(long, value_name = "R", default_value = "minmax")]
-    pub range: String,
+    /// minmax, percentile, mse or kl (default: the one that the quantizer was published with, else minmax)
+    #[arg(long, value_name = "R")]
+    pub range: Option<String>,
     /// Percentiles to try (with --range percentile; default .999 .9999 .99999)
     #[arg(long, value_name = "P", num_args = 1.., requires = "range")]
     pub level: Vec<f64>,

@@ -21,26 +21,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adalog;
+mod agq;
 mod cells;
 mod distribution;
 mod error;
 mod grid;
+mod lnq;
 mod log;
+mod log_int_softmax;
 mod params;
 mod predict;
 mod quantile;
 pub mod rewriting;
 mod scheme;
 mod search;
+mod staircase;
 mod survey;
 mod uniform;
 
+pub use agq::agq_candidates;
 pub use cells::Cells;
 pub use distribution::{Batch, Distribution, Product};
 pub use error::QuantizerError;
+pub use lnq::lnq_candidates;
+pub use log_int_softmax::{IntegerSoftmax, integer_softmax};
 pub use params::Params;
 pub use predict::{Prediction, predict, predict_surveyed};
 pub use scheme::{Family, Granularity, REPQ_PERCENTILES, RangeSearch, Scheme};
+pub use search::Candidate;
 pub use survey::Survey;
 
 use crate::terms::{Bits, Layout};
@@ -85,6 +94,10 @@ pub fn quantizer(family: Family) -> &'static dyn Quantizer {
         Family::Uniform => &uniform::Uniform,
         Family::Log2 => &log::LOG2,
         Family::LogSqrt2 => &log::LOG_SQRT2,
+        Family::Agq => &agq::Agq,
+        Family::Lnq => &lnq::Lnq,
+        Family::Adalog => &adalog::Adalog,
+        Family::LogIntSoftmax => &log_int_softmax::LogIntSoftmax,
     }
 }
 

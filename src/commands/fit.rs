@@ -117,7 +117,11 @@ fn product<'t>(tensor: &Tensor, other: &'t Tensor) -> Result<Product<'t>> {
 
 fn scheme(args: &Fit) -> Result<Scheme> {
     let family: Family = args.quantizer.parse()?;
-    let range = match args.range.as_str() {
+    let range = match args.range.as_deref().unwrap_or_default() {
+        "" => match (family.usual_range(), args.p) {
+            (RangeSearch::Mse { .. }, Some(p)) => RangeSearch::Mse { p },
+            (usual, _) => usual,
+        },
         "minmax" | "min-max" => RangeSearch::MinMax,
         "percentile" if args.level.is_empty() => RangeSearch::repq(),
         "percentile" => RangeSearch::Percentile(args.level.clone()),

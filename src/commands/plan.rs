@@ -204,7 +204,7 @@ fn default_scheme(slot: Slot) -> Scheme {
 fn parse_scheme(text: &str) -> Result<Scheme> {
     let mut words = text.split_whitespace();
     let family: Family = words.next().unwrap_or_default().parse()?;
-    let mut scheme = Scheme::new(family, RangeSearch::MinMax);
+    let mut scheme = Scheme::new(family, family.usual_range());
     let rest: Vec<&str> = words.collect();
     let mut rest = rest.as_slice();
     if let [head @ .., "per", "channel"] = rest {

@@ -25,5 +25,6 @@ mod reduce;
 pub mod resize;
 mod scratch;
 pub mod softmax;
+pub mod steps;
 #[cfg(test)]
 mod testing;

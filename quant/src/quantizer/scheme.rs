@@ -19,13 +19,36 @@ pub enum Family {
     Log2,
     /// Powers of √2 below a scale, and zero.
     LogSqrt2,
+    /// Powers of 2, √2 or ⁴√2 below a scale, and zero.
+    Agq,
+    /// Equal steps of `ln(1 + alpha · x)`.
+    Lnq,
+    /// Powers of `2^(-q / 37)`, from shifts and a table, below a scale, and zero.
+    Adalog,
+    /// Powers of two below 1 as an integer softmax rounds to them, and zero.
+    LogIntSoftmax,
 }
 
 words!(Family, "quantizer", {
     Uniform => "uniform",
     Log2 => "log2",
     LogSqrt2 => "log-sqrt2",
+    Agq => "agq",
+    Lnq => "lnq",
+    Adalog => "adalog",
+    LogIntSoftmax => "log-int-softmax",
 });
+
+impl Family {
+    /// The search that the family was published with, where there is one.
+    pub const fn usual_range(self) -> RangeSearch {
+        match self {
+            Self::Agq | Self::Lnq => RangeSearch::Mse { p: 2.4 },
+            Self::Adalog => RangeSearch::Mse { p: 2.0 },
+            _ => RangeSearch::MinMax,
+        }
+    }
+}
 
 /// What has its own scale. The channel axis is that of the site's layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

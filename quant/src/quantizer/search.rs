@@ -1,20 +1,26 @@
 //! Searches for the range of a uniform grid.
 
-#[allow(dead_code, reason = "for the quantizers to come")]
 mod bounded;
 mod channels;
 mod divergence;
 mod error;
 mod model;
+mod shape;
 mod squares;
+mod target;
 
-#[allow(unused_imports, reason = "for the quantizers to come")]
 pub(super) use bounded::bounded_minimum;
 pub(super) use channels::of_channels;
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};
+pub use shape::Candidate;
+pub(super) use shape::{
+    ScaleSearch, best, candidates, exponent, falling_shares, fit_shape, no_divergence, tensor_candidates,
+    usable,
+};
 pub(super) use squares::Squares;
+pub(super) use target::Target;
 
 use super::cells::Cells;
 use super::grid::Grid;

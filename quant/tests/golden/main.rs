@@ -3,8 +3,13 @@
 //! One file per golden file; `tests/golden` of the repository holds the data, its README what made them. The
 //! run prints how many tensors were compared and the largest deviation, and fails if any is off.
 
+mod adalog;
+mod fqvit_lis;
 #[allow(dead_code, reason = "the files to come need the rest")]
 mod ledger;
+mod lnq_own;
+mod logs;
+mod ptq4sam_agq;
 mod repq;
 
 use ledger::{Ledger, Section};
@@ -13,7 +18,13 @@ use std::process::ExitCode;
 /// A golden file and what is compared with it.
 type Check = (&'static str, fn(&mut Section));
 
-const CHECKS: [Check; 1] = [("repq", repq::check)];
+const CHECKS: [Check; 5] = [
+    ("repq", repq::check),
+    ("adalog", adalog::check),
+    ("ptq4sam", ptq4sam_agq::check),
+    ("lnq_own", lnq_own::check),
+    ("fqvit", fqvit_lis::check),
+];
 
 fn main() -> ExitCode {
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

@@ -30,8 +30,10 @@ impl<'a> Squares<'a> {
     pub(in crate::quantizer) fn error(&self, cells: &Cells) -> f64 {
         let mut from = [0.0; 3];
         let mut sum = 0.0;
+        let mut near = 0;
         let mut cell = |upto: f64, level: f64| {
-            let to = self.upto(upto);
+            near = self.place(upto, near);
+            let to = self.upto(upto, near);
             sum += (to[2] - from[2]) - level * (2.0 * (to[1] - from[1]) - level * (to[0] - from[0]));
             from = to;
         };
@@ -62,9 +64,19 @@ impl<'a> Squares<'a> {
         sum.max(0.0)
     }
 
-    /// The sums over values below `x`.
-    fn upto(&self, x: f64) -> [f64; 3] {
-        let at = self.buckets.partition_point(|bucket| bucket.hi <= x);
+    /// The first bucket that reaches beyond `x`, which is `near` or a later one: looked for in steps that double.
+    fn place(&self, x: f64, near: usize) -> usize {
+        let (mut from, mut step) = (near, 1);
+        while self.buckets.get(from + step - 1).is_some_and(|bucket| bucket.hi <= x) {
+            from += step;
+            step *= 2;
+        }
+        let upto = (from + step - 1).min(self.buckets.len());
+        from + self.buckets[from..upto].partition_point(|bucket| bucket.hi <= x)
+    }
+
+    /// The sums over values below `x`, which lies in or before bucket `at`.
+    fn upto(&self, x: f64, at: usize) -> [f64; 3] {
         match self.buckets.get(at) {
             Some(bucket) if bucket.lo < x => add(self.before[at], part(bucket, x)),
             _ => self.before[at],

@@ -54,9 +54,11 @@ fn worst(granularity: Granularity, limit: f64) -> Vec<String> {
         let mut sketch = Sketch::new(layout.channels);
         sketch.observe(&values, layout).unwrap();
         let softmax = name.starts_with("softmax");
-        let families: &[Family] =
-            if softmax { &[Family::Uniform, Family::Log2, Family::LogSqrt2] } else { &[Family::Uniform] };
-        for &family in families {
+        let families: &[Family] = if softmax { Family::ALL } else { &[Family::Uniform] };
+        // Fitted to the tensor as a whole, and of several shapes: what is known of a channel says too little.
+        let whole = |family: Family| matches!(family, Family::Agq | Family::Lnq);
+        let known = |family: &&Family| granularity == Granularity::Tensor || !whole(**family);
+        for &family in families.iter().filter(known) {
             for range in ranges() {
                 if family != Family::Uniform && range == RangeSearch::Kl {
                     continue;

@@ -22,21 +22,32 @@
 //! ```
 
 mod cells;
+mod channel_groups;
 mod distribution;
+mod drq_gelu;
+mod drq_softmax;
 mod error;
 mod grid;
+mod hluq;
+mod k_means;
 mod log;
 mod params;
+mod pieces;
 mod predict;
+mod ptf;
 mod quantile;
+mod rorq;
 mod scheme;
 mod search;
 mod survey;
 mod uniform;
 
 pub use cells::Cells;
+pub use channel_groups::fit_channel_groups;
 pub use distribution::{Batch, Distribution, Product};
 pub use error::QuantizerError;
+pub use hluq::hluq_losses;
+pub use k_means::{Clusters, cluster, cluster_from};
 pub use params::Params;
 pub use predict::{Prediction, predict, predict_surveyed};
 pub use scheme::{Family, Granularity, REPQ_PERCENTILES, RangeSearch, Scheme};
@@ -84,6 +95,12 @@ pub fn quantizer(family: Family) -> &'static dyn Quantizer {
         Family::Uniform => &uniform::Uniform,
         Family::Log2 => &log::LOG2,
         Family::LogSqrt2 => &log::LOG_SQRT2,
+        Family::DrqGelu => &drq_gelu::DrqGelu,
+        Family::DrqSoftmax => &drq_softmax::DrqSoftmax,
+        Family::Rorq => &rorq::Rorq,
+        Family::Ptf => &ptf::Ptf,
+        Family::Hluq => &hluq::Hluq,
+        Family::ChannelGroups => &channel_groups::ChannelGroups,
     }
 }
 

@@ -19,12 +19,30 @@ pub enum Family {
     Log2,
     /// Powers of √2 below a scale, and zero.
     LogSqrt2,
+    /// A step for negative values and one for positive ones (after GELU).
+    DrqGelu,
+    /// A fine step below a split and a coarse one above (after softmax).
+    DrqSoftmax,
+    /// Equal steps in groups of magnitudes.
+    Rorq,
+    /// Equal steps, per channel times a power of two.
+    Ptf,
+    /// Powers of two below a threshold, equal steps above.
+    Hluq,
+    /// Equal steps in groups of channels.
+    ChannelGroups,
 }
 
 words!(Family, "quantizer", {
     Uniform => "uniform",
     Log2 => "log2",
     LogSqrt2 => "log-sqrt2",
+    DrqGelu => "drq-gelu",
+    DrqSoftmax => "drq-softmax",
+    Rorq => "rorq",
+    Ptf => "ptf",
+    Hluq => "hluq",
+    ChannelGroups => "channel-groups",
 });
 
 /// What has its own scale. The channel axis is that of the site's layout.

@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "for the quantizers to come")]
 mod bounded;
 mod channels;
+mod cost;
 mod divergence;
 mod error;
 mod model;
@@ -11,6 +12,7 @@ mod squares;
 #[allow(unused_imports, reason = "for the quantizers to come")]
 pub(super) use bounded::bounded_minimum;
 pub(super) use channels::of_channels;
+pub(super) use cost::{Cost, batch_cost, exponent, value_error};
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};

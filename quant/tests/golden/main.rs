@@ -3,8 +3,11 @@
 //! One file per golden file; `tests/golden` of the repository holds the data, its README what made them. The
 //! run prints how many tensors were compared and the largest deviation, and fails if any is off.
 
+mod channels;
+mod hluq;
 #[allow(dead_code, reason = "the files to come need the rest")]
 mod ledger;
+mod regions;
 mod repq;
 
 use ledger::{Ledger, Section};
@@ -13,7 +16,15 @@ use std::process::ExitCode;
 /// A golden file and what is compared with it.
 type Check = (&'static str, fn(&mut Section));
 
-const CHECKS: [Check; 1] = [("repq", repq::check)];
+const CHECKS: &[Check] = &[
+    ("repq", repq::check),
+    ("ptq4vit_twin", regions::twin),
+    ("ptq4ris", regions::ris),
+    ("ptq4ris", regions::rorq),
+    ("fqvit", channels::ptf),
+    ("cag", channels::cag),
+    ("hluq", hluq::check),
+];
 
 fn main() -> ExitCode {
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -22,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut ledger = Ledger::default();
-    for (name, check) in CHECKS {
+    for &(name, check) in CHECKS {
         if only.is_empty() || only.iter().any(|word| name.contains(word.as_str())) {
             ledger.section(name, check);
         }

@@ -24,16 +24,24 @@
 mod adalog;
 mod agq;
 mod cells;
+mod channel_groups;
 mod distribution;
+mod drq_gelu;
+mod drq_softmax;
 mod error;
 mod grid;
+mod hluq;
+mod k_means;
 mod lnq;
 mod log;
 mod log_int_softmax;
 mod params;
+mod pieces;
 mod predict;
+mod ptf;
 mod quantile;
 pub mod rewriting;
+mod rorq;
 mod scheme;
 mod search;
 mod staircase;
@@ -42,8 +50,11 @@ mod uniform;
 
 pub use agq::agq_candidates;
 pub use cells::Cells;
+pub use channel_groups::fit_channel_groups;
 pub use distribution::{Batch, Distribution, Product};
 pub use error::QuantizerError;
+pub use hluq::hluq_losses;
+pub use k_means::{Clusters, cluster, cluster_from};
 pub use lnq::lnq_candidates;
 pub use log_int_softmax::{IntegerSoftmax, integer_softmax};
 pub use params::Params;
@@ -98,6 +109,12 @@ pub fn quantizer(family: Family) -> &'static dyn Quantizer {
         Family::Lnq => &lnq::Lnq,
         Family::Adalog => &adalog::Adalog,
         Family::LogIntSoftmax => &log_int_softmax::LogIntSoftmax,
+        Family::DrqGelu => &drq_gelu::DrqGelu,
+        Family::DrqSoftmax => &drq_softmax::DrqSoftmax,
+        Family::Rorq => &rorq::Rorq,
+        Family::Ptf => &ptf::Ptf,
+        Family::Hluq => &hluq::Hluq,
+        Family::ChannelGroups => &channel_groups::ChannelGroups,
     }
 }
 

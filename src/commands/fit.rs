@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitloupe_quant::eval::metrics::sqnr_db;
 use bitloupe_quant::quantizer::{
-    Batch, Distribution, Family, Params, Product, RangeSearch, Scheme, quantizer,
+    Batch, Distribution, Family, Params, Product, RangeSearch, Scheme, fit_channel_groups, quantizer,
 };
 use bitloupe_quant::stats::Sketch;
 use bitloupe_quant::terms::{Bits, Layout};
@@ -31,23 +31,29 @@ pub fn run(args: &Fit) -> Result<Outcome> {
         .enumerate()
         .map(|(i, tensor)| {
             let product = with.get(if with.len() == 1 { 0 } else { i }).map(|other| product(tensor, other));
-            Ok(Batch { values: &tensor.data, layout: layout(args, tensor)?, product: product.transpose()? })
+            let layout = layout(args, scheme.family, tensor)?;
+            Ok(Batch { values: &tensor.data, layout, product: product.transpose()? })
         })
         .collect::<Result<_>>()?;
     let (Some(tensor), Some(layout)) = (given.first(), batches.first().map(|batch| batch.layout)) else {
         return Err(eyre!("no tensor is named"));
     };
     let family = quantizer(scheme.family);
+    let groups = groups(args, scheme.family)?;
+    let fit = |data: &Distribution<'_>| match groups {
+        Some(groups) => fit_channel_groups(data, &scheme, bits, groups),
+        None => family.fit(data, &scheme, bits),
+    };
     let mut params = if args.exact || args.paper {
-        family.fit(&Distribution::Batches(&batches), &scheme, bits)?
+        fit(&Distribution::Batches(&batches))?
     } else {
         let mut sketch = Sketch::new(layout.channels);
         for batch in &batches {
             sketch.observe(batch.values, batch.layout)?;
         }
-        family.fit(&Distribution::Sketch(&sketch), &scheme, bits)?
+        fit(&Distribution::Sketch(&sketch))?
     };
-    for pair in &args.set {
+    for pair in args.set.iter().filter(|pair| groups.is_none() || !pair.starts_with(GROUPS)) {
         set(&mut params, pair)?;
     }
     params.check(layout)?;
@@ -136,19 +142,37 @@ fn scheme(args: &Fit) -> Result<Scheme> {
         scheme = scheme.paper();
     }
     match args.granularity.as_str() {
+        "tensor" if by_channel(family) => Ok(scheme.per_channel()),
         "tensor" => Ok(scheme),
         "channel" => Ok(scheme.per_channel()),
         other => Err(eyre!("`{other}` is no granularity; give tensor or channel")),
     }
 }
 
+/// Whether the family is about what channels of an activation share, so that one of the whole tensor says nothing.
+fn by_channel(family: Family) -> bool {
+    matches!(family, Family::Ptf | Family::ChannelGroups)
+}
+
+/// How a number of groups is asked for.
+const GROUPS: &str = "groups=";
+
+/// The number of channel groups, which the fit must know.
+fn groups(args: &Fit, family: Family) -> Result<Option<usize>> {
+    let asked = args.set.iter().filter_map(|pair| pair.strip_prefix(GROUPS)).next_back();
+    let Some(asked) = asked.filter(|_| family == Family::ChannelGroups) else { return Ok(None) };
+    let number = asked.trim().parse().ok().filter(|&groups: &usize| groups > 0);
+    number.map(Some).ok_or_else(|| eyre!("`{GROUPS}{asked}`: expected a number of groups, at least 1"))
+}
+
 /// The channel axis: as said; else the first of weights (`[out, in]`, `[out, in, k, k]`), the last of activations.
-fn layout(args: &Fit, tensor: &Tensor) -> Result<Layout> {
+fn layout(args: &Fit, family: Family, tensor: &Tensor) -> Result<Layout> {
     let rank = tensor.shape.len();
-    if rank == 0 || args.granularity == "tensor" && args.axis.is_none() {
+    if rank == 0 || args.granularity == "tensor" && args.axis.is_none() && !by_channel(family) {
         return Ok(Layout::tensor(tensor.data.len()));
     }
-    let axis = args.axis.unwrap_or(if rank == 2 || rank == 4 { 0 } else { -1 });
+    let weight = (rank == 2 || rank == 4) && !by_channel(family);
+    let axis = args.axis.unwrap_or(if weight { 0 } else { -1 });
     Ok(Layout::axis(&tensor.shape, axis)?)
 }
 

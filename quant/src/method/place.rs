@@ -12,6 +12,8 @@ pub struct Place<'g> {
     pub input: Role,
     /// The layer's operation.
     pub op: &'g Op,
+    /// Positions that one result of a convolution sees; 1 for other layers.
+    pub positions: usize,
     /// Whether the layer reads the picture.
     pub patch_embedding: bool,
     /// Whether no other layer comes between it and a result of the model.
@@ -39,6 +41,10 @@ impl<'g> Place<'g> {
                     site,
                     input,
                     op: &node.op,
+                    positions: match &node.op {
+                        Op::Conv { weight, .. } => graph.param(*weight).shape[2..].iter().product(),
+                        _ => 1,
+                    },
                     patch_embedding: input == Role::Image,
                     last: near_end[site.node.index()],
                     text: !sees_picture[site.node.index()],
@@ -47,12 +53,14 @@ impl<'g> Place<'g> {
             .collect()
     }
 
-    /// Whether the layer is a convolution over more than one position.
-    pub fn spatial(&self, graph: &Graph) -> bool {
-        match self.op {
-            Op::Conv { weight, .. } => graph.param(*weight).shape[2..].iter().any(|&k| k > 1),
-            _ => false,
-        }
+    /// Whether the layer is a convolution.
+    pub fn is_convolution(&self) -> bool {
+        matches!(self.op, Op::Conv { .. })
+    }
+
+    /// Whether the layer is a convolution over single positions: a linear layer along another axis.
+    pub fn is_pointwise_convolution(&self) -> bool {
+        self.is_convolution() && self.positions == 1
     }
 }
 

@@ -27,6 +27,18 @@ pub enum Family {
     Adalog,
     /// Powers of two below 1 as an integer softmax rounds to them, and zero.
     LogIntSoftmax,
+    /// A step for negative values and one for positive ones (after GELU).
+    DrqGelu,
+    /// A fine step below a split and a coarse one above (after softmax).
+    DrqSoftmax,
+    /// Equal steps in groups of magnitudes.
+    Rorq,
+    /// Equal steps, per channel times a power of two.
+    Ptf,
+    /// Powers of two below a threshold, equal steps above.
+    Hluq,
+    /// Equal steps in groups of channels.
+    ChannelGroups,
 }
 
 words!(Family, "quantizer", {
@@ -37,6 +49,12 @@ words!(Family, "quantizer", {
     Lnq => "lnq",
     Adalog => "adalog",
     LogIntSoftmax => "log-int-softmax",
+    DrqGelu => "drq-gelu",
+    DrqSoftmax => "drq-softmax",
+    Rorq => "rorq",
+    Ptf => "ptf",
+    Hluq => "hluq",
+    ChannelGroups => "channel-groups",
 });
 
 impl Family {
@@ -44,7 +62,7 @@ impl Family {
     pub const fn usual_range(self) -> RangeSearch {
         match self {
             Self::Agq | Self::Lnq => RangeSearch::Mse { p: 2.4 },
-            Self::Adalog => RangeSearch::Mse { p: 2.0 },
+            Self::Adalog | Self::DrqGelu | Self::DrqSoftmax | Self::Hluq => RangeSearch::Mse { p: 2.0 },
             _ => RangeSearch::MinMax,
         }
     }
@@ -198,6 +216,13 @@ impl Scheme {
     /// An asymmetric scheme with one scale for the tensor.
     pub const fn new(family: Family, range: RangeSearch) -> Self {
         Self { family, range, symmetric: false, granularity: Granularity::Tensor, paper: false }
+    }
+
+    /// The scheme that a family was published with.
+    pub const fn published(family: Family) -> Self {
+        let by_channel = matches!(family, Family::Ptf | Family::ChannelGroups);
+        let granularity = if by_channel { Granularity::Channel } else { Granularity::Tensor };
+        Self { granularity, ..Self::new(family, family.usual_range()) }
     }
 
     /// The same with a scale for every channel.

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod channels;
+mod cost;
 mod divergence;
 mod error;
 mod model;
@@ -11,6 +12,7 @@ mod target;
 
 pub(super) use bounded::bounded_minimum;
 pub(super) use channels::of_channels;
+pub(super) use cost::{Cost, batch_cost, exponent, value_error};
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};

@@ -2,4 +2,5 @@
 
 mod prediction;
 mod properties;
+mod regions;
 mod staircases;

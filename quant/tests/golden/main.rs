@@ -4,12 +4,15 @@
 //! run prints how many tensors were compared and the largest deviation, and fails if any is off.
 
 mod adalog;
+mod channels;
 mod fqvit_lis;
+mod hluq;
 #[allow(dead_code, reason = "the files to come need the rest")]
 mod ledger;
 mod lnq_own;
 mod logs;
 mod ptq4sam_agq;
+mod regions;
 mod repq;
 
 use ledger::{Ledger, Section};
@@ -18,12 +21,18 @@ use std::process::ExitCode;
 /// A golden file and what is compared with it.
 type Check = (&'static str, fn(&mut Section));
 
-const CHECKS: [Check; 5] = [
+const CHECKS: &[Check] = &[
     ("repq", repq::check),
     ("adalog", adalog::check),
     ("ptq4sam", ptq4sam_agq::check),
     ("lnq_own", lnq_own::check),
     ("fqvit", fqvit_lis::check),
+    ("ptq4vit_twin", regions::twin),
+    ("ptq4ris", regions::ris),
+    ("ptq4ris", regions::rorq),
+    ("fqvit", channels::ptf),
+    ("cag", channels::cag),
+    ("hluq", hluq::check),
 ];
 
 fn main() -> ExitCode {
@@ -33,7 +42,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut ledger = Ledger::default();
-    for (name, check) in CHECKS {
+    for &(name, check) in CHECKS {
         if only.is_empty() || only.iter().any(|word| name.contains(word.as_str())) {
             ledger.section(name, check);
         }

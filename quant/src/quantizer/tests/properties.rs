@@ -27,6 +27,9 @@ fn schemes() -> impl Strategy<Value = Scheme> {
         .prop_filter("log families have no KL search", |(family, range, ..)| {
             *family == Family::Uniform || *range != RangeSearch::Kl
         })
+        .prop_filter("magnitudes are grouped per tensor", |(family, _, _, granularity)| {
+            *family != Family::Rorq || *granularity == Granularity::Tensor
+        })
         .prop_map(|(family, range, symmetric, granularity)| Scheme {
             family,
             range,
@@ -84,11 +87,16 @@ proptest! {
         };
         prop_assert!(params.check(layout).is_ok());
         let once = fq(&values, layout, &params);
-        prop_assert_eq!(&once, &fq(&once, layout, &params));
+        // A level at the edge of a region may belong to the next one.
+        if ![Family::DrqSoftmax, Family::Rorq].contains(&scheme.family) {
+            prop_assert_eq!(&once, &fq(&once, layout, &params));
+        }
         // Codes and levels describe the same function.
         let codes = family.codes(&values, layout, &params);
         let most = bits.levels().unwrap() - u32::from(scheme.family == Family::Uniform);
-        prop_assert!(codes.iter().all(|code| *code <= most));
+        // Codes of groups have the number of the group above the bits.
+        let own = |code: u32| if scheme.family == Family::Rorq { code % (most + 1) } else { code };
+        prop_assert!(codes.iter().all(|code| own(*code) <= most));
         let back: Vec<u32> = family.dequantize(&codes, layout, &params).iter().map(|x| x.to_bits()).collect();
         prop_assert_eq!(back, once.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         if bits.levels().unwrap() <= 256 {
@@ -139,6 +147,8 @@ proptest! {
     ) {
         // The others are for values in 0..=1: a scale of 1, curvatures or a shift that are numbers of their own.
         prop_assume!(!matches!(scheme.family, Family::Lnq | Family::Adalog | Family::LogIntSoftmax));
+        // Made for the fixed ranges of GELU's negative part and of probabilities.
+        prop_assume!(![Family::DrqGelu, Family::DrqSoftmax].contains(&scheme.family));
         let factor = 2_f32.powi(shift);
         let scaled: Vec<f32> = values.iter().map(|x| x * factor).collect();
         let (a, b) = (fit(&values, layout, &scheme, bits), fit(&scaled, layout, &scheme, bits));
@@ -151,6 +161,8 @@ proptest! {
 
     #[test]
     fn one_channel_is_the_tensor((values, _) in data(), scheme in schemes(), bits in widths()) {
+        // Has no scale per channel.
+        prop_assume!(scheme.family != Family::Rorq);
         let layout = Layout::tensor(values.len());
         let tensor = Scheme { granularity: Granularity::Tensor, ..scheme.clone() };
         let channel = Scheme { granularity: Granularity::Channel, ..scheme };

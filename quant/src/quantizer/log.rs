@@ -90,7 +90,7 @@ impl Log {
                 least(positive.map(usable), score)
             }
             RangeSearch::Mse { .. } => least(shares(max), score),
-            RangeSearch::MinMax | RangeSearch::Kl => None,
+            _ => None,
         };
         best.unwrap_or_else(|| usable(max))
     }
@@ -143,7 +143,8 @@ impl Quantizer for Log {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, self.family, bits)?;
         data.check()?;
-        if scheme.range == RangeSearch::Kl {
+        if !matches!(scheme.range, RangeSearch::MinMax | RangeSearch::Percentile(_) | RangeSearch::Mse { .. })
+        {
             return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
         }
         let scale = match *data {

@@ -1,19 +1,24 @@
 //! Searches for the range of a uniform grid.
 
-#[allow(dead_code, reason = "for the quantizers to come")]
+mod batches;
 mod bounded;
 mod channels;
 mod divergence;
 mod error;
 mod model;
+mod range;
+mod shrink;
 mod squares;
+mod sums;
 
-#[allow(unused_imports, reason = "for the quantizers to come")]
+pub(super) use batches::{batch_range, joint_range};
 pub(super) use bounded::bounded_minimum;
 pub(super) use channels::of_channels;
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};
+pub(super) use range::{Side, least_range};
+pub(super) use shrink::shrunk_least;
 pub(super) use squares::Squares;
 
 use super::cells::Cells;
@@ -56,12 +61,16 @@ pub(super) fn bucket_error(buckets: &[Bucket], cells: &Cells, p: f64) -> f64 {
     buckets.iter().map(|bucket| bucket.count as f64 * cells.mean_error(bucket.lo, bucket.hi, p)).sum()
 }
 
-/// The grid for a whole tensor from its sketch.
+/// The grid for a whole tensor from its sketch. Of batches it knows the overall range alone: averages of their ranges
+/// become that range, averages of their ranges of least error the range of least error. Shrunk ranges are
+/// compared by their squared error.
 pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Grid {
     let sketch = survey.sketch();
     let (lo, hi) = (sketch.min(), sketch.max());
     match &scheme.range {
-        RangeSearch::MinMax => Grid::containing_zero(lo, hi, bits, scheme.symmetric),
+        RangeSearch::MinMax | RangeSearch::AverageMinMax | RangeSearch::Ema { p: None, .. } => {
+            Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
         RangeSearch::Percentile(levels) => {
             let (ranks, coarse) = (survey.ranks(), survey.coarse());
             let candidates = levels.iter().map(|&p| {
@@ -76,12 +85,16 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
             least(candidates, |grid| bucket_error(coarse, &Cells::uniform(grid), 2.0))
                 .unwrap_or_else(|| Grid::constant(0.0, bits))
         }
-        RangeSearch::Mse { p } => {
+        RangeSearch::Mse { p } | RangeSearch::Ema { p: Some(p), .. } | RangeSearch::Bounded { p } => {
             least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric)
         }
         RangeSearch::Kl => {
             let (lo, hi) = kl_range(&Data::Buckets(survey.buckets()), lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
+        RangeSearch::Shrink | RangeSearch::Omse => {
+            let squares = Squares::new(survey.coarse());
+            shrunk_least(lo, hi, scheme, bits, |grid, _| squares.error(&Cells::uniform(grid)))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #[allow(dead_code, reason = "the files to come need the rest")]
 mod ledger;
+mod ranges;
 mod repq;
 
 use ledger::{Ledger, Section};
@@ -13,7 +14,14 @@ use std::process::ExitCode;
 /// A golden file and what is compared with it.
 type Check = (&'static str, fn(&mut Section));
 
-const CHECKS: [Check; 1] = [("repq", repq::check)];
+const CHECKS: &[Check] = &[
+    ("repq", repq::check),
+    ("ptq4sam", ranges::ptq4sam),
+    ("ptq4ris", ranges::ptq4ris),
+    ("brecq_adaround", ranges::brecq),
+    ("fqvit", ranges::omse),
+    ("smoothquant", ranges::smoothquant),
+];
 
 fn main() -> ExitCode {
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -22,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut ledger = Ledger::default();
-    for (name, check) in CHECKS {
+    for &(name, check) in CHECKS {
         if only.is_empty() || only.iter().any(|word| name.contains(word.as_str())) {
             ledger.section(name, check);
         }

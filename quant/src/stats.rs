@@ -26,6 +26,7 @@ mod histogram;
 mod moments;
 mod percentile;
 mod sentence;
+mod signs;
 mod sketch;
 
 pub use buckets::Bucket;
@@ -36,6 +37,7 @@ pub use extremes::{CHANNEL_TAIL, TAIL};
 pub use file::{StatsFile, join_fingerprints};
 pub use histogram::Histogram;
 pub use percentile::Ranks;
+pub use signs::channel_signs;
 pub use sketch::{ChannelStats, Sketch};
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ type Check = (&'static str, fn(&mut Section));
 const CHECKS: &[Check] = &[
     ("repq", repq::check),
     ("ptq4sam", ranges::ptq4sam),
+    ("ptq4sam", ranges::bimodal),
     ("ptq4ris", ranges::ptq4ris),
     ("brecq_adaround", ranges::brecq),
     ("fqvit", ranges::omse),

@@ -2,6 +2,7 @@
 
 use crate::ledger::{Golden, Section, Tolerance};
 use bitloupe_quant::quantizer::{Batch, Distribution, Family, Params, RangeSearch, Scheme, quantizer};
+use bitloupe_quant::stats::{Density, Sketch, channel_signs};
 use bitloupe_quant::terms::{Bits, Layout};
 
 const SEARCHED: Tolerance = Tolerance::Relative(1e-5);
@@ -164,6 +165,42 @@ pub fn ptq4sam(golden: &mut Section) {
             compare(golden, &names, &[&outputs[0], &outputs[1]], None, search, bits, tolerance);
         }
     }
+}
+
+/// PTQ4SAM's bimodal detector and the signs that fold keys.
+pub fn bimodal(golden: &mut Section) {
+    for (name, expected) in [("bimodal", 1.0), ("unimodal", 0.0)] {
+        let keys = golden.tensor(&format!("in.{name}"));
+        let density = Density::of_values(&keys.values);
+        let step = (density.hi - density.lo) / 127.0;
+        let heights: Vec<f32> = density.heights.iter().map(|x| *x as f32).collect();
+        let grid: Vec<f32> = (0..128).map(|i| (density.lo + step * f64::from(i)) as f32).collect();
+        let peaks = density.peaks();
+        let mut at: Vec<f32> = peaks.at.iter().map(|x| ((x - density.lo) / step).round() as f32).collect();
+        at.sort_unstable_by(f32::total_cmp);
+        golden.compare(&format!("big.{name}.kde"), &heights, Tolerance::Relative(1e-6));
+        golden.compare(&format!("big.{name}.kde_grid"), &grid, Tolerance::Relative(1e-6));
+        golden.compare(&format!("big.{name}.peaks"), &at, Tolerance::Exact);
+        golden.compare(&format!("big.{name}.is_bimodal"), &[f32::from(peaks.bimodal())], Tolerance::Exact);
+        assert_eq!(golden.number(&format!("big.{name}.is_bimodal")), expected);
+        let layout = layout(&keys, Some(-1));
+        let mut sketch = Sketch::new(layout.channels);
+        sketch.observe(&keys.values, layout).unwrap();
+        let sketched = Density::new(&sketch).peaks();
+        let found = [f32::from(sketched.bimodal())];
+        golden.compare(&format!("big.{name}.is_bimodal"), &found, Tolerance::Exact);
+        if peaks.bimodal() {
+            let signs = channel_signs(&keys.values, layout, true).unwrap();
+            golden.compare(&format!("big.{name}.sign"), &signs, Tolerance::Exact);
+            golden.compare(&format!("big.{name}.sign"), &sketch.channel_signs(true), Tolerance::Exact);
+        }
+    }
+    let part = |golden: &Section, name: &str| golden.tensor(&format!("attn.fp.k_proj.{name}"));
+    let keys = linear(&golden.tensor("in.attn.kv0"), &part(golden, "weight"), &part(golden, "bias"));
+    let signs = channel_signs(&keys.values, layout(&keys, Some(-1)), true).unwrap();
+    golden.compare("attn.big.sign", &signs, Tolerance::Exact);
+    let found = Density::of_values(&keys.values).peaks().bimodal();
+    golden.compare("attn.big.detected", &[f32::from(found)], Tolerance::Exact);
 }
 
 /// PTQ4RIS: text weights and operands, decoder weights and activations.

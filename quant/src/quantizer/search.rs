@@ -17,7 +17,7 @@ pub(super) use channels::of_channels;
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};
-pub(super) use range::{Side, least_range};
+pub(super) use range::{Side, least_range, least_range_of_buckets};
 pub(super) use shrink::shrunk_least;
 pub(super) use squares::Squares;
 
@@ -86,14 +86,20 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
                 .unwrap_or_else(|| Grid::constant(0.0, bits))
         }
         RangeSearch::Mse { p } | RangeSearch::Ema { p: Some(p), .. } | RangeSearch::Bounded { p } => {
-            least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric)
+            // Beyond 8 bits a look-up per level costs more than the finer grid of candidates is worth.
+            if scheme.symmetric || bits.levels().is_none_or(|levels| levels > 256) {
+                return least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric);
+            }
+            let buckets = (survey.buckets(), survey.coarse());
+            let (lo, hi) = least_range_of_buckets(buckets, (lo, hi), *p, bits);
+            Grid::containing_zero(lo, hi, bits, false)
         }
         RangeSearch::Kl => {
             let (lo, hi) = kl_range(&Data::Buckets(survey.buckets()), lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
         RangeSearch::Shrink | RangeSearch::Omse => {
-            let squares = Squares::new(survey.coarse());
+            let squares = Squares::new(survey.buckets());
             shrunk_least(lo, hi, scheme, bits, |grid, _| squares.error(&Cells::uniform(grid)))
         }
     }

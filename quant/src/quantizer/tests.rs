@@ -2,3 +2,4 @@
 
 mod prediction;
 mod properties;
+mod ranges;

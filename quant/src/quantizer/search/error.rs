@@ -40,7 +40,8 @@ pub(in crate::quantizer) fn raw_error_upto(values: &[f32], grid: &Grid, p: f64, 
 /// 100 shares of `[lo, hi]` (zero included) are tried with both ends together; if the values have both signs
 /// and the grid is asymmetric, each end is then moved by itself by 8 % down to 1 % of the range while that helps.
 /// Against the full search over range and zero point (100 · 2^b candidates) this needs about 120 to 150.
-/// The search from a sketch, and of symmetric grids; from values see [`least_range`](super::least_range).
+/// The search of symmetric grids, and of more than 8 bits from a sketch; for others see
+/// [`least_range`](super::least_range).
 pub(in crate::quantizer) fn least_error(
     data: Data<'_>,
     lo: f32,

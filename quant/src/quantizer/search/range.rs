@@ -1,9 +1,11 @@
 //! The range of least mean error among all of a fixed set.
 
-use super::error::raw_error_upto;
+use super::Squares;
+use super::error::{raw_error, raw_error_upto};
 use super::sums::{Beyond, Sums};
-use crate::quantizer::cells::power;
+use crate::quantizer::cells::{Cells, power};
 use crate::quantizer::grid::{Grid, LARGEST};
+use crate::stats::Bucket;
 use crate::terms::Bits;
 
 /// Steps of the range.
@@ -36,6 +38,117 @@ impl Side {
     }
 }
 
+/// What candidates are compared on.
+trait Source {
+    /// How many values there are.
+    fn count(&self) -> f64;
+    /// The sum of their squares.
+    fn signal(&self) -> f64;
+    /// Those below a bound.
+    fn below(&self, bound: f64) -> Beyond;
+    /// Those above a bound.
+    fn above(&self, bound: f64) -> Beyond;
+    /// `Σ (x - q(x))²`.
+    fn squares(&self, grid: &Grid) -> f64;
+    /// `Σ |x - q(x)|^p`, or something beyond `limit` if it is.
+    fn error(&self, grid: &Grid, p: f64, limit: f64) -> f64;
+    /// Whether the error costs no more than the squares.
+    fn is_cheap(&self, p: f64) -> bool;
+    /// A lower bound of the error for `p > 2` that is nearer to it than that from the squares, if there is one.
+    fn floor(&self, _grid: &Grid, _p: f64) -> f64 {
+        0.0
+    }
+    /// Whether only the zero point of least squares is tried for every width.
+    fn is_rough(&self, _p: f64) -> bool {
+        false
+    }
+}
+
+/// Values in memory.
+struct Values<'a> {
+    all: &'a [f32],
+    sums: Sums,
+    /// Whether a look-up per level is cheaper than going through the values.
+    many: bool,
+}
+
+impl Source for Values<'_> {
+    fn count(&self) -> f64 {
+        self.all.len() as f64
+    }
+
+    fn signal(&self) -> f64 {
+        self.sums.signal()
+    }
+
+    fn below(&self, bound: f64) -> Beyond {
+        self.sums.below(bound)
+    }
+
+    fn above(&self, bound: f64) -> Beyond {
+        self.sums.above(bound)
+    }
+
+    fn squares(&self, grid: &Grid) -> f64 {
+        if self.many { self.sums.error(grid) } else { raw_error(self.all, grid, 2.0) }
+    }
+
+    fn error(&self, grid: &Grid, p: f64, limit: f64) -> f64 {
+        raw_error_upto(self.all, grid, p, limit)
+    }
+
+    fn is_cheap(&self, p: f64) -> bool {
+        p == 2.0 && !self.many
+    }
+
+    fn floor(&self, grid: &Grid, p: f64) -> f64 {
+        if self.many && p > 2.0 { self.sums.floor(grid, p) * (1.0 - SLACK) } else { 0.0 }
+    }
+}
+
+/// Buckets of a sketch: all of them for squares, fewer and wider ones for other powers.
+struct Buckets<'a> {
+    squares: Squares<'a>,
+    coarse: &'a [Bucket],
+    all: [f64; 3],
+}
+
+impl Source for Buckets<'_> {
+    fn count(&self) -> f64 {
+        self.all[0]
+    }
+
+    fn signal(&self) -> f64 {
+        self.all[2]
+    }
+
+    fn below(&self, bound: f64) -> Beyond {
+        let [n, s, q] = self.squares.upto(bound);
+        Beyond::new(n, s, q, bound)
+    }
+
+    fn above(&self, bound: f64) -> Beyond {
+        let ([n, s, q], all) = (self.squares.upto(bound), self.all);
+        Beyond::new(all[0] - n, all[1] - s, all[2] - q, bound)
+    }
+
+    fn squares(&self, grid: &Grid) -> f64 {
+        self.squares.error(&Cells::uniform(grid))
+    }
+
+    fn error(&self, grid: &Grid, p: f64, _limit: f64) -> f64 {
+        if p == 2.0 { self.squares(grid) } else { super::bucket_error(self.coarse, &Cells::uniform(grid), p) }
+    }
+
+    fn is_cheap(&self, p: f64) -> bool {
+        p == 2.0
+    }
+
+    fn is_rough(&self, p: f64) -> bool {
+        p != 2.0
+    }
+}
+
 /// The range of least mean `|x - q(x)|^p` of an asymmetric grid: the search "MSE-2.4" of PTQ4SAM and PTQ4RIS
 /// (`MSEObserver`; spec of PTQ4SAM §0.1).
 ///
@@ -45,14 +158,33 @@ impl Side {
 /// error, and by Jensen's inequality `Σ e^p ≥ n (Σ e² / n)^(p/2)` for `p ≥ 2`, where the sums of squares
 /// are look-ups in sorted values.
 pub(in crate::quantizer) fn least_range(values: &[f32], side: Side, p: f64, bits: Bits) -> (f32, f32) {
-    let end = |pick: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, pick).clamp(-LARGEST, LARGEST);
-    let (lo, hi) = (end(f32::min), end(f32::max));
+    let end = |pick: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, pick);
+    let levels = bits.levels().map_or(usize::MAX, |levels| levels as usize);
+    let many = levels.saturating_mul(8) < values.len();
+    let source = Values { all: values, sums: Sums::new(values), many };
+    search(source, end(f32::min), end(f32::max), side, p, bits)
+}
+
+/// The same from the buckets of a sketch with the smallest and the largest value. For other exponents than 2 only the
+/// zero point of least squared error is tried for every width: going through the buckets takes long.
+pub(in crate::quantizer) fn least_range_of_buckets(
+    (fine, coarse): (&[Bucket], &[Bucket]),
+    (lo, hi): (f32, f32),
+    p: f64,
+    bits: Bits,
+) -> (f32, f32) {
+    let squares = Squares::new(fine);
+    let all = squares.upto(f64::INFINITY);
+    search(Buckets { squares, coarse, all }, lo.min(0.0), hi.max(0.0), Side::of(lo, hi), p, bits)
+}
+
+fn search(source: impl Source, lo: f32, hi: f32, side: Side, p: f64, bits: Bits) -> (f32, f32) {
+    let (lo, hi) = (lo.max(-LARGEST), hi.min(LARGEST));
     if lo == hi {
         return (lo, hi);
     }
     let mut search = Search {
-        values,
-        sums: Sums::new(values),
+        source,
         p,
         bits,
         most: bits.levels().map_or(0, |levels| levels - 1),
@@ -68,9 +200,8 @@ pub(in crate::quantizer) fn least_range(values: &[f32], side: Side, p: f64, bits
     search.range
 }
 
-struct Search<'a> {
-    values: &'a [f32],
-    sums: Sums,
+struct Search<S> {
+    source: S,
     p: f64,
     bits: Bits,
     /// The highest code.
@@ -82,7 +213,7 @@ struct Search<'a> {
     range: (f32, f32),
 }
 
-impl Search<'_> {
+impl<S: Source> Search<S> {
     fn one(&mut self, reach: f32, range: impl Fn(f32) -> (f32, f32)) {
         // From the widest down: good candidates come early and rule out the rest.
         for i in (1..=STEPS).rev() {
@@ -105,7 +236,7 @@ impl Search<'_> {
         };
         let start = super::least((1..=STEPS).map(joint), |&(i, z)| {
             let (lo, hi) = range(i, z);
-            self.squares(&Grid::containing_zero(lo, hi, self.bits, false))
+            self.source.squares(&Grid::containing_zero(lo, hi, self.bits, false))
         });
         if let Some((i, z)) = start {
             self.consider(number(i, z), range(i, z));
@@ -114,6 +245,16 @@ impl Search<'_> {
             // Values above the range only get more with the zero point, those below only less.
             let first = partition(most, |z| self.beyond_all(self.below(range(i, z).0)) > self.best.0);
             let end = partition(most, |z| self.beyond_all(self.above(range(i, z).1)) <= self.best.0);
+            if self.source.is_rough(self.p) {
+                let squares = |z: &u32| {
+                    let (lo, hi) = range(i, *z);
+                    self.source.squares(&Grid::containing_zero(lo, hi, self.bits, false))
+                };
+                if let Some(z) = super::least(first..end, squares) {
+                    self.consider(number(i, z), range(i, z));
+                }
+                continue;
+            }
             for z in first..end {
                 self.consider(number(i, z), range(i, z));
             }
@@ -121,16 +262,16 @@ impl Search<'_> {
     }
 
     fn below(&self, lo: f32) -> Beyond {
-        self.sums.below(f64::from(lo) - self.margin)
+        self.source.below(f64::from(lo) - self.margin)
     }
 
     fn above(&self, hi: f32) -> Beyond {
-        self.sums.above(f64::from(hi) + self.margin)
+        self.source.above(f64::from(hi) + self.margin)
     }
 
     /// A lower bound of `Σ e^p` over values with the squares `Σ e²`, none above `most`.
     fn bound(&self, count: f64, squares: f64, most: f64) -> f64 {
-        let squares = (squares * (1.0 - SLACK) - CANCELLATION * self.sums.signal()).max(0.0);
+        let squares = (squares * (1.0 - SLACK) - CANCELLATION * self.source.signal()).max(0.0);
         if count == 0.0 || squares == 0.0 {
             0.0
         } else if self.p >= 2.0 {
@@ -142,16 +283,7 @@ impl Search<'_> {
 
     /// The bound from values beyond an end, which never falls as the end moves inwards.
     fn beyond_all(&self, beyond: Beyond) -> f64 {
-        self.bound(self.sums.len() as f64, beyond.squares, 1e6 * self.margin)
-    }
-
-    /// The squared error, the cheaper way.
-    fn squares(&self, grid: &Grid) -> f64 {
-        if (self.most as usize).saturating_mul(8) < self.values.len() {
-            self.sums.error(grid)
-        } else {
-            super::raw_error(self.values, grid, 2.0)
-        }
+        self.bound(self.source.count(), beyond.squares, 1e6 * self.margin)
     }
 
     /// Keeps the candidate if it is better than the best so far, or as good and before it.
@@ -165,12 +297,15 @@ impl Search<'_> {
             return;
         }
         let grid = Grid::containing_zero(range.0, range.1, self.bits, false);
-        let worth = self.p == 2.0 && (self.most as usize).saturating_mul(8) >= self.values.len()
-            || self.bound(self.values.len() as f64, self.squares(&grid), reach) <= least;
-        if !worth {
+        if !self.source.is_cheap(self.p)
+            && self.bound(self.source.count(), self.source.squares(&grid), reach) > least
+        {
             return;
         }
-        let error = raw_error_upto(self.values, &grid, self.p, least);
+        if self.source.floor(&grid, self.p) > least {
+            return;
+        }
+        let error = self.source.error(&grid, self.p, least);
         if error < least || error == least && number < self.best.1 {
             self.best = (error, number);
             self.range = range;

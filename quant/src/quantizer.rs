@@ -26,6 +26,7 @@ mod distribution;
 mod error;
 mod grid;
 mod log;
+pub mod output;
 mod params;
 mod predict;
 mod quantile;

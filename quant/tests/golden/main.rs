@@ -5,6 +5,7 @@
 
 #[allow(dead_code, reason = "the files to come need the rest")]
 mod ledger;
+mod output;
 mod ranges;
 mod repq;
 
@@ -21,6 +22,9 @@ const CHECKS: &[Check] = &[
     ("ptq4ris", ranges::ptq4ris),
     ("brecq_adaround", ranges::brecq),
     ("fqvit", ranges::omse),
+    ("ptq4vit_calib", output::ptq4vit),
+    ("ptq4ris", output::ptq4ris),
+    ("saq_pcc", output::overlap),
     ("smoothquant", ranges::smoothquant),
 ];
 

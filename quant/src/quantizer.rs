@@ -35,6 +35,7 @@ mod k_means;
 mod lnq;
 mod log;
 mod log_int_softmax;
+pub mod output;
 mod params;
 mod pieces;
 mod predict;
@@ -126,6 +127,9 @@ fn check_family(scheme: &Scheme, family: Family, bits: Bits) -> Result<(), Quant
     if scheme.family != family {
         let problem = format!("scheme `{scheme}` given to the quantizer `{family}`");
         return Err(QuantizerError::Params { bits, problem });
+    }
+    if family != Family::Uniform && scheme.range.is_for_uniform() {
+        return Err(QuantizerError::Unsupported { family: family.as_str(), range: scheme.range.to_string() });
     }
     scheme.range.check()
 }

@@ -28,6 +28,7 @@ mod pages;
 mod percentile;
 mod reduce;
 mod sentence;
+mod signs;
 mod sketch;
 
 pub use buckets::Bucket;
@@ -38,6 +39,7 @@ pub use extremes::{CHANNEL_TAIL, TAIL};
 pub use file::{StatsFile, join_fingerprints};
 pub use histogram::Histogram;
 pub use percentile::Ranks;
+pub use signs::channel_signs;
 pub use sketch::{ChannelStats, Sketch};
 
 #[cfg(test)]

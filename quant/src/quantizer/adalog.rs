@@ -137,7 +137,6 @@ impl Search {
                 }
                 search::best(&self.all(targets, &scales))
             }
-            RangeSearch::MinMax | RangeSearch::Kl => search::best(&self.all(targets, &[usable(most)])),
             RangeSearch::Mse { .. } => {
                 let mut found = self.coarse_to_fine(white, f64::from(most));
                 if targets.iter().any(Target::is_output) {
@@ -148,6 +147,8 @@ impl Search {
                 }
                 search::best(&found)
             }
+            // Min–max; others are refused before.
+            _ => search::best(&self.all(targets, &[usable(most)])),
         }
     }
 
@@ -232,7 +233,6 @@ impl Stepped for Adalog {
     /// From a sketch with a scale per channel, the scale of a channel is the same share of its maximum as the tensor's
     /// is of the tensor's, with the same `q`.
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
-        search::no_divergence(Self::FAMILY.as_str(), &scheme.range)?;
         let (shift, found) = match *data {
             Distribution::Sketch(sketch) => of_survey(&Survey::new(sketch), scheme, bits),
             Distribution::Survey(survey) => of_survey(survey, scheme, bits),

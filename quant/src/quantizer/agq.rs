@@ -88,7 +88,6 @@ impl Stepped for Agq {
     const FAMILY: Family = Family::Agq;
 
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
-        search::no_divergence(Self::FAMILY.as_str(), &scheme.range)?;
         let one = |targets: &[Target<'_>]| search::best(&candidates(targets, &scheme.range, bits));
         let rescaled = |found, scale| Candidate { scale, ..found };
         let found = search::fit_shape(data, scheme.granularity, one, rescaled)?;

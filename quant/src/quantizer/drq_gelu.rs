@@ -15,7 +15,7 @@ use super::distribution::{Distribution, group};
 use super::error::QuantizerError;
 use super::params::Params;
 use super::pieces::{Pieces, levels_of, round_within, usable};
-use super::scheme::{Family, Granularity, RangeSearch, Scheme};
+use super::scheme::{Family, Granularity, Scheme};
 use super::search::{Cost, Squares, bucket_error, exponent, least, value_error};
 use super::survey::Survey;
 use super::{Quantizer, by_channel, check_family};
@@ -134,9 +134,6 @@ impl Quantizer for DrqGelu {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::DrqGelu, bits)?;
         data.check()?;
-        if scheme.range == RangeSearch::Kl {
-            return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
-        }
         let (half, p) = (half(bits), exponent(&scheme.range));
         let scale = match *data {
             Distribution::Sketch(sketch) => of_survey(&Survey::new(sketch), scheme, half),

@@ -18,7 +18,7 @@ use super::distribution::{Distribution, group};
 use super::error::QuantizerError;
 use super::params::Params;
 use super::pieces::{Pieces, levels_of, round_within};
-use super::scheme::{Family, Granularity, RangeSearch, Scheme};
+use super::scheme::{Family, Granularity, Scheme};
 use super::search::{Cost, Squares, bucket_error, exponent, least, value_error};
 use super::survey::Survey;
 use super::{Quantizer, by_channel, check_family};
@@ -145,9 +145,6 @@ impl Quantizer for DrqSoftmax {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::DrqSoftmax, bits)?;
         data.check()?;
-        if scheme.range == RangeSearch::Kl {
-            return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
-        }
         let p = exponent(&scheme.range);
         let shared = scheme.granularity == Granularity::Tensor;
         let groups = if shared { 1 } else { data.channels() };

@@ -12,7 +12,7 @@ pub(super) struct Grid {
 }
 
 /// Ranges beyond this have steps and levels that overflow.
-const LARGEST: f32 = f32::MAX / 4.0;
+pub(super) const LARGEST: f32 = f32::MAX / 4.0;
 /// Adding and subtracting 1.5·2^23 rounds half to even any number below 2^22.
 const MAGIC: f32 = 12_582_912.0;
 

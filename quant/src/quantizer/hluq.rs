@@ -22,7 +22,7 @@ use super::distribution::{Batch, Distribution, group};
 use super::error::QuantizerError;
 use super::params::Params;
 use super::pieces::{Pieces, levels_of, round_within, usable};
-use super::scheme::{Family, Granularity, RangeSearch, Scheme};
+use super::scheme::{Family, Granularity, Scheme};
 use super::search::{Squares, batch_cost, bucket_error, exponent, least};
 use super::survey::Survey;
 use super::{Quantizer, by_channel, check_family};
@@ -246,9 +246,6 @@ impl Quantizer for Hluq {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::Hluq, bits)?;
         data.check()?;
-        if scheme.range == RangeSearch::Kl {
-            return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
-        }
         let p = exponent(&scheme.range);
         let found: Vec<Found> = match *data {
             Distribution::Sketch(sketch) => of_survey(&Survey::new(sketch), scheme, bits),

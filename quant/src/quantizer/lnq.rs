@@ -85,7 +85,6 @@ impl Stepped for Lnq {
 
     /// From a sketch with a scale per channel, `alpha · scale` is the same in all channels, and with it the shape.
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
-        search::no_divergence(Self::FAMILY.as_str(), &scheme.range)?;
         let one = |targets: &[Target<'_>]| search::best(&candidates(targets, &scheme.range, bits));
         let rescaled = |found: Candidate, scale: f32| {
             let alpha = f64::from(found.setting) * f64::from(found.scale) / f64::from(scale);

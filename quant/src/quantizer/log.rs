@@ -90,7 +90,7 @@ impl Log {
                 least(positive.map(usable), score)
             }
             RangeSearch::Mse { .. } => least(shares(max), score),
-            RangeSearch::MinMax | RangeSearch::Kl => None,
+            _ => None,
         };
         best.unwrap_or_else(|| usable(max))
     }
@@ -143,9 +143,6 @@ impl Quantizer for Log {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, self.family, bits)?;
         data.check()?;
-        if scheme.range == RangeSearch::Kl {
-            return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
-        }
         let scale = match *data {
             Distribution::Raw { .. } | Distribution::Batches(_) => {
                 let (values, layout) = data.joined().ok_or(QuantizerError::NoData)?;

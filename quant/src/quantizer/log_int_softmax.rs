@@ -16,7 +16,6 @@ use super::distribution::Distribution;
 use super::error::QuantizerError;
 use super::params::Params;
 use super::scheme::{Family, Scheme};
-use super::search;
 use super::staircase::{Staircase, Stepped};
 use crate::terms::Bits;
 use std::collections::BTreeMap;
@@ -108,7 +107,6 @@ impl Stepped for LogIntSoftmax {
     const FAMILY: Family = Family::LogIntSoftmax;
 
     fn fit(&self, _: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
-        search::no_divergence(Self::FAMILY.as_str(), &scheme.range)?;
         let (scale, zero_point) = (vec![1.0], Vec::new());
         Ok(Params { scheme: scheme.clone(), bits, scale, zero_point, extra: BTreeMap::new() })
     }

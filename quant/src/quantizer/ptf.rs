@@ -17,7 +17,7 @@ use super::grid::Grid;
 use super::params::Params;
 use super::pieces::check_levels;
 use super::predict::ends;
-use super::scheme::{Family, Granularity, RangeSearch, Scheme};
+use super::scheme::{Family, Granularity, Scheme};
 use super::search::{least, raw_error};
 use super::survey::Survey;
 use super::uniform::Uniform;
@@ -120,9 +120,6 @@ impl Quantizer for Ptf {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::Ptf, bits)?;
         data.check()?;
-        if scheme.range == RangeSearch::Kl {
-            return Err(QuantizerError::Unsupported { family: self.name(), range: scheme.range.to_string() });
-        }
         let (base, factors) = match *data {
             Distribution::Sketch(sketch) => fit_survey(&Survey::new(sketch), scheme, bits),
             Distribution::Survey(survey) => fit_survey(survey, scheme, bits),

@@ -97,6 +97,25 @@ pub enum RangeSearch {
     },
     /// The range whose quantized histogram diverges least from the original (TensorRT).
     Kl,
+    /// From the mean of the smallest values of the calibration batches to the mean of the largest (PTQ4SAM).
+    AverageMinMax,
+    /// The moving average of the ranges of the calibration batches: `momentum · new + (1 - momentum) · old`.
+    Ema {
+        /// The weight of a new batch.
+        momentum: f64,
+        /// Of the ranges of least mean `|x - q(x)|^p` (PTQ4RIS's decoder); of min–max without it (I-ViT, FQ-ViT).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        p: Option<f64>,
+    },
+    /// The range of least mean `|x - q(x)|^p` by a bounded minimiser, averaged over batches (PTQ4SAM's keys).
+    Bounded {
+        /// The exponent; 2.4 in the paper's code.
+        p: f64,
+    },
+    /// Both ends shrunk together in 80 steps of 1 %, least mean `|x - q(x)|^2.4` (BRECQ).
+    Shrink,
+    /// Both ends shrunk together in 90 steps of 1 %, least mean squared error (FQ-ViT).
+    Omse,
 }
 
 impl RangeSearch {
@@ -112,7 +131,19 @@ impl RangeSearch {
             Self::Percentile(levels) => (1, levels.iter().map(|p| p.to_bits()).collect()),
             Self::Mse { p } => (2, vec![p.to_bits()]),
             Self::Kl => (3, vec![]),
+            Self::AverageMinMax => (4, vec![]),
+            Self::Ema { momentum, p } => {
+                (5, [Some(*momentum), *p].into_iter().flatten().map(f64::to_bits).collect())
+            }
+            Self::Bounded { p } => (6, vec![p.to_bits()]),
+            Self::Shrink => (7, vec![]),
+            Self::Omse => (8, vec![]),
         }
+    }
+
+    /// Whether the search is about the two ends of a grid of equal steps.
+    pub(super) fn is_for_uniform(&self) -> bool {
+        !matches!(self, Self::MinMax | Self::Percentile(_) | Self::Mse { .. })
     }
 
     pub(super) fn check(&self) -> Result<(), QuantizerError> {
@@ -124,8 +155,13 @@ impl RangeSearch {
                 }
                 None => Ok(()),
             },
-            Self::Mse { p } if !(*p > 0.0 && *p <= 16.0) => {
+            Self::Mse { p } | Self::Bounded { p } | Self::Ema { p: Some(p), .. }
+                if !(*p > 0.0 && *p <= 16.0) =>
+            {
                 Err(QuantizerError::Setting { what: "error exponent", value: *p })
+            }
+            Self::Ema { momentum, .. } if !(*momentum > 0.0 && *momentum <= 1.0) => {
+                Err(QuantizerError::Setting { what: "momentum", value: *momentum })
             }
             _ => Ok(()),
         }
@@ -158,6 +194,12 @@ impl fmt::Display for RangeSearch {
             Self::Mse { p } if *p == 2.0 => f.pad("mse"),
             Self::Mse { p } => f.pad(&format!("mse:{p}")),
             Self::Kl => f.pad("kl"),
+            Self::AverageMinMax => f.pad("average-min-max"),
+            Self::Ema { momentum, p: None } => f.pad(&format!("ema:{momentum}")),
+            Self::Ema { momentum, p: Some(p) } => f.pad(&format!("ema:{momentum},{p}")),
+            Self::Bounded { p } => f.pad(&format!("bounded:{p}")),
+            Self::Shrink => f.pad("shrink"),
+            Self::Omse => f.pad("omse"),
         }
     }
 }
@@ -165,12 +207,15 @@ impl fmt::Display for RangeSearch {
 impl FromStr for RangeSearch {
     type Err = UnknownWord;
 
-    /// Reads what `Display` writes: `min-max`, `percentile`, `percentile:0.99`, `mse`, `mse:2.4`, `kl`.
+    /// Reads what `Display` writes: `min-max`, `percentile`, `percentile:0.99`, `mse`, `mse:2.4`, `kl`,
+    /// `average-min-max`, `ema:0.1`, `ema:0.1,2.4`, `bounded:2.4`, `shrink`, `omse`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let unknown = || UnknownWord {
             what: "range search",
             found: text.to_owned(),
-            expected: "min-max, percentile, percentile:P[,P…], mse, mse:EXPONENT, kl".to_owned(),
+            expected: "min-max, percentile, percentile:P[,P…], mse, mse:EXPONENT, kl, average-min-max, \
+                       ema:MOMENTUM[,EXPONENT], bounded:EXPONENT, shrink, omse"
+                .to_owned(),
         };
         let search = match text.split_once(':') {
             None => match text {
@@ -178,6 +223,9 @@ impl FromStr for RangeSearch {
                 "percentile" => Self::repq(),
                 "mse" => Self::Mse { p: 2.0 },
                 "kl" => Self::Kl,
+                "average-min-max" => Self::AverageMinMax,
+                "shrink" => Self::Shrink,
+                "omse" => Self::Omse,
                 _ => return Err(unknown()),
             },
             Some(("percentile", levels)) => {
@@ -185,6 +233,12 @@ impl FromStr for RangeSearch {
                 Self::Percentile(levels.map_err(|_| unknown())?)
             }
             Some(("mse", p)) => Self::Mse { p: p.parse().map_err(|_| unknown())? },
+            Some(("bounded", p)) => Self::Bounded { p: p.parse().map_err(|_| unknown())? },
+            Some(("ema", settings)) => {
+                let (momentum, p) = settings.split_once(',').map_or((settings, None), |(m, p)| (m, Some(p)));
+                let p = p.map(|p| p.parse().map_err(|_| unknown())).transpose()?;
+                Self::Ema { momentum: momentum.parse().map_err(|_| unknown())?, p }
+            }
             Some(_) => return Err(unknown()),
         };
         search.check().map_err(|_| unknown())?;
@@ -219,7 +273,7 @@ impl Scheme {
     }
 
     /// The scheme that a family was published with.
-    pub const fn published(family: Family) -> Self {
+    pub fn published(family: Family) -> Self {
         let by_channel = matches!(family, Family::Ptf | Family::ChannelGroups);
         let granularity = if by_channel { Granularity::Channel } else { Granularity::Tensor };
         Self { granularity, ..Self::new(family, family.usual_range()) }

@@ -1,26 +1,32 @@
 //! Searches for the range of a uniform grid.
 
+mod batches;
 mod bounded;
 mod channels;
 mod cost;
 mod divergence;
 mod error;
 mod model;
+mod range;
 mod shape;
+mod shrink;
 mod squares;
+mod sums;
 mod target;
 
+pub(super) use batches::{batch_range, joint_range};
 pub(super) use bounded::bounded_minimum;
 pub(super) use channels::of_channels;
 pub(super) use cost::{Cost, batch_cost, exponent, value_error};
 pub(super) use divergence::kl_range;
 pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};
+pub(super) use range::{Side, least_range, least_range_of_buckets};
 pub use shape::Candidate;
 pub(super) use shape::{
-    ScaleSearch, best, candidates, exponent, falling_shares, fit_shape, no_divergence, tensor_candidates,
-    usable,
+    ScaleSearch, best, candidates, falling_shares, fit_shape, tensor_candidates, usable,
 };
+pub(super) use shrink::shrunk_least;
 pub(super) use squares::Squares;
 pub(super) use target::Target;
 
@@ -64,12 +70,16 @@ pub(super) fn bucket_error(buckets: &[Bucket], cells: &Cells, p: f64) -> f64 {
     buckets.iter().map(|bucket| bucket.count as f64 * cells.mean_error(bucket.lo, bucket.hi, p)).sum()
 }
 
-/// The grid for a whole tensor from its sketch.
+/// The grid for a whole tensor from its sketch. Of batches it knows the overall range alone: averages of their ranges
+/// become that range, averages of their ranges of least error the range of least error. Shrunk ranges are
+/// compared by their squared error.
 pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Grid {
     let sketch = survey.sketch();
     let (lo, hi) = (sketch.min(), sketch.max());
     match &scheme.range {
-        RangeSearch::MinMax => Grid::containing_zero(lo, hi, bits, scheme.symmetric),
+        RangeSearch::MinMax | RangeSearch::AverageMinMax | RangeSearch::Ema { p: None, .. } => {
+            Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
         RangeSearch::Percentile(levels) => {
             let (ranks, coarse) = (survey.ranks(), survey.coarse());
             let candidates = levels.iter().map(|&p| {
@@ -84,12 +94,22 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
             least(candidates, |grid| bucket_error(coarse, &Cells::uniform(grid), 2.0))
                 .unwrap_or_else(|| Grid::constant(0.0, bits))
         }
-        RangeSearch::Mse { p } => {
-            least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric)
+        RangeSearch::Mse { p } | RangeSearch::Ema { p: Some(p), .. } | RangeSearch::Bounded { p } => {
+            // Beyond 8 bits a look-up per level costs more than the finer grid of candidates is worth.
+            if scheme.symmetric || bits.levels().is_none_or(|levels| levels > 256) {
+                return least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric);
+            }
+            let buckets = (survey.buckets(), survey.coarse());
+            let (lo, hi) = least_range_of_buckets(buckets, (lo, hi), *p, bits);
+            Grid::containing_zero(lo, hi, bits, false)
         }
         RangeSearch::Kl => {
             let (lo, hi) = kl_range(&Data::Buckets(survey.buckets()), lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
+        RangeSearch::Shrink | RangeSearch::Omse => {
+            let squares = Squares::new(survey.buckets());
+            shrunk_least(lo, hi, scheme, bits, |grid, _| squares.error(&Cells::uniform(grid)))
         }
     }
 }

@@ -2,5 +2,6 @@
 
 mod prediction;
 mod properties;
+mod ranges;
 mod regions;
 mod staircases;

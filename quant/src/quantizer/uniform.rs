@@ -6,13 +6,13 @@
 //! averages them): then the codes are those of the nearest integer, which is what an integer kernel does.
 
 use super::cells::Cells;
-use super::distribution::{Distribution, group};
+use super::distribution::{Batch, Distribution, group};
 use super::error::QuantizerError;
 use super::grid::Grid;
 use super::params::Params;
 use super::quantile::Sorted;
 use super::scheme::{Family, Granularity, RangeSearch, Scheme};
-use super::search::{self, Data};
+use super::search::{self, Data, Side};
 use super::survey::Survey;
 use super::{Quantizer, check_family};
 use crate::terms::{Bits, Layout};
@@ -38,12 +38,7 @@ impl Quantizer for Uniform {
         let grids: Vec<Grid> = match *data {
             Distribution::Sketch(sketch) => fit_survey(&Survey::new(sketch), scheme, bits),
             Distribution::Survey(survey) => fit_survey(survey, scheme, bits),
-            Distribution::Raw { .. } | Distribution::Batches(_) => {
-                let (values, layout) = data.joined().ok_or(QuantizerError::NoData)?;
-                let groups = if scheme.granularity == Granularity::Tensor { 1 } else { layout.channels };
-                let fit = |c| fit_raw(&group(&values, layout, scheme.granularity, c), scheme, bits);
-                (0..groups).into_par_iter().map(fit).collect()
-            }
+            Distribution::Raw { .. } | Distribution::Batches(_) => fit_values(data, scheme, bits)?,
         };
         Ok(Params {
             scheme: scheme.clone(),
@@ -93,8 +88,44 @@ fn fit_survey(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Vec<Grid> {
     }
 }
 
-/// A fit on finite values.
-fn fit_raw(values: &[f32], scheme: &Scheme, bits: Bits) -> Grid {
+/// A fit on values in memory.
+fn fit_values(data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Vec<Grid>, QuantizerError> {
+    let groups = if scheme.granularity == Granularity::Tensor { 1 } else { data.channels() };
+    let per_batch = matches!(
+        scheme.range,
+        RangeSearch::AverageMinMax | RangeSearch::Ema { .. } | RangeSearch::Bounded { .. }
+    );
+    if per_batch {
+        let batches = data.batches().ok_or(QuantizerError::NoData)?;
+        // As released the first batch decides for all.
+        let seen = if scheme.paper { &batches[..batches.len().min(1)] } else { &batches[..] };
+        let side = side(seen.iter().flat_map(|batch| batch.values));
+        let fit = |c| {
+            let range = |batch: &Batch<'_>| {
+                let values = group(batch.values, batch.layout, scheme.granularity, c);
+                search::batch_range(&values, side, scheme, bits)
+            };
+            let ranges = batches.iter().filter_map(range);
+            let (lo, hi) = search::joint_range(ranges, &scheme.range).unwrap_or((0.0, 0.0));
+            Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        };
+        return Ok((0..groups).into_par_iter().map(fit).collect());
+    }
+    let (values, layout) = data.joined().ok_or(QuantizerError::NoData)?;
+    let side = side(values.iter());
+    let fit = |c| fit_group(&group(&values, layout, scheme.granularity, c), side, scheme, bits);
+    Ok((0..groups).into_par_iter().map(fit).collect())
+}
+
+/// On which side of zero the finite values lie.
+fn side<'v>(values: impl Iterator<Item = &'v f32>) -> Side {
+    let finite = values.copied().filter(|x| x.is_finite());
+    let (lo, hi) = finite.fold((0.0_f32, 0.0_f32), |(lo, hi), x| (lo.min(x), hi.max(x)));
+    Side::of(lo, hi)
+}
+
+/// A fit on finite values that share a scale.
+fn fit_group(values: &[f32], side: Side, scheme: &Scheme, bits: Bits) -> Grid {
     let lo = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
     let hi = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
     match &scheme.range {
@@ -112,11 +143,23 @@ fn fit_raw(values: &[f32], scheme: &Scheme, bits: Bits) -> Grid {
             search::least(candidates, |grid| search::raw_error(values, grid, 2.0))
                 .unwrap_or_else(|| Grid::constant(0.0, bits))
         }
+        RangeSearch::Mse { p } if scheme.symmetric => {
+            search::least_error(Data::Values(values), lo, hi, *p, bits, true)
+        }
         RangeSearch::Mse { p } => {
-            search::least_error(Data::Values(values), lo, hi, *p, bits, scheme.symmetric)
+            let (lo, hi) = search::least_range(values, side, *p, bits);
+            Grid::containing_zero(lo, hi, bits, false)
         }
         RangeSearch::Kl => {
             let (lo, hi) = search::kl_range(&Data::Values(values), lo, hi, bits);
+            Grid::containing_zero(lo, hi, bits, scheme.symmetric)
+        }
+        RangeSearch::Shrink | RangeSearch::Omse => {
+            search::shrunk_least(lo, hi, scheme, bits, |grid, p| search::raw_error(values, grid, p))
+        }
+        // Ranges of batches: the values are one.
+        RangeSearch::AverageMinMax | RangeSearch::Ema { .. } | RangeSearch::Bounded { .. } => {
+            let (lo, hi) = search::batch_range(values, side, scheme, bits).unwrap_or((lo, hi));
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
     }

@@ -1,6 +1,8 @@
 //! A smooth density of a sketch and its peaks.
 
 use super::sketch::Sketch;
+use rayon::prelude::*;
+use std::f64::consts::TAU;
 
 /// Points at which the density is evaluated (PTQ4SAM, BIG: `global_num`).
 const POINTS: usize = 128;
@@ -12,6 +14,8 @@ const DISTANCE: usize = 32;
 const BINS: usize = POINTS * 16;
 /// Beyond this many bandwidths a Gaussian is below 10⁻⁸ of its height.
 const REACH: f64 = 6.0;
+/// Beyond this many it is below the smallest number.
+const EXACT_REACH: f64 = 38.7;
 
 /// A Gaussian kernel density at 128 equally spaced points from the smallest value to the largest, bandwidth by
 /// Scott's rule `h = n^(-1/5) · std` (sample deviation). The values are taken from the sketch's buckets.
@@ -32,6 +36,13 @@ pub struct Peaks {
     pub at: Vec<f64>,
     /// Density of the deepest point between the two highest peaks relative to the lower one; 1 without a pair.
     pub valley: f64,
+}
+
+impl Peaks {
+    /// Whether there are exactly two, which is what PTQ4SAM calls bimodal.
+    pub fn bimodal(&self) -> bool {
+        self.at.len() == 2
+    }
 }
 
 impl Density {
@@ -66,6 +77,29 @@ impl Density {
             })
             .collect();
         Self { lo, hi, heights }
+    }
+
+    /// The density of the finite values among `values` themselves, as SciPy's `gaussian_kde` gives it; flat for fewer
+    /// than two distinct ones.
+    pub fn of_values(values: &[f32]) -> Self {
+        let mut sorted: Vec<f64> = values.iter().filter(|x| x.is_finite()).map(|x| f64::from(*x)).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (lo, hi) = (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0));
+        if lo >= hi {
+            return Self { lo, hi, heights: vec![1.0; POINTS] };
+        }
+        let n = sorted.len() as f64;
+        let mean = sorted.iter().sum::<f64>() / n;
+        let variance = sorted.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let h = n.powf(-0.2) * variance.sqrt();
+        let height = |point: usize| {
+            let x = lo + (hi - lo) * point as f64 / (POINTS - 1) as f64;
+            let first = sorted.partition_point(|value| *value < x - EXACT_REACH * h);
+            let near = sorted[first..].iter().take_while(|value| **value <= x + EXACT_REACH * h);
+            let sum: f64 = near.map(|value| (-0.5 * ((x - value) / h).powi(2)).exp()).sum();
+            sum / (n * h * TAU.sqrt())
+        };
+        Self { lo, hi, heights: (0..POINTS).into_par_iter().map(height).collect() }
     }
 
     /// Strict local maxima (a plateau counts at its middle, the ends never) of at least 1 % of the summed

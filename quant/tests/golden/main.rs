@@ -11,7 +11,9 @@ mod hluq;
 mod ledger;
 mod lnq_own;
 mod logs;
+mod output;
 mod ptq4sam_agq;
+mod ranges;
 mod regions;
 mod repq;
 
@@ -33,6 +35,15 @@ const CHECKS: &[Check] = &[
     ("fqvit", channels::ptf),
     ("cag", channels::cag),
     ("hluq", hluq::check),
+    ("ptq4sam", ranges::ptq4sam),
+    ("ptq4sam", ranges::bimodal),
+    ("ptq4ris", ranges::ptq4ris),
+    ("brecq_adaround", ranges::brecq),
+    ("fqvit", ranges::omse),
+    ("ptq4vit_calib", output::ptq4vit),
+    ("ptq4ris", output::ptq4ris),
+    ("saq_pcc", output::overlap),
+    ("smoothquant", ranges::smoothquant),
 ];
 
 fn main() -> ExitCode {

@@ -26,7 +26,9 @@ pub(in crate::quantizer) fn of_channels(survey: &Survey<'_>, scheme: &Scheme, bi
         let (lo, hi) = (model.stats.min, model.stats.max);
         let score = |grid: &Grid| models.error(c, &Cells::uniform(grid));
         let best = match &scheme.range {
-            RangeSearch::MinMax => Some(Grid::containing_zero(lo, hi, bits, scheme.symmetric)),
+            RangeSearch::MinMax | RangeSearch::AverageMinMax | RangeSearch::Ema { p: None, .. } => {
+                Some(Grid::containing_zero(lo, hi, bits, scheme.symmetric))
+            }
             RangeSearch::Percentile(_) => {
                 let candidates = levels.iter().map(|&(p, low, high)| {
                     let (lo, hi) = (model.percentile(1.0 - p, low), model.percentile(p, high));
@@ -38,7 +40,22 @@ pub(in crate::quantizer) fn of_channels(survey: &Survey<'_>, scheme: &Scheme, bi
                 });
                 least(candidates, score)
             }
-            RangeSearch::Mse { .. } | RangeSearch::Kl => {
+            RangeSearch::Shrink => {
+                let narrowed = |share: &f32| {
+                    let (lo, hi) = (lo * share, hi * share);
+                    if scheme.symmetric {
+                        Grid::containing_zero(lo, hi, bits, true)
+                    } else {
+                        Grid::over(lo, hi, bits)
+                    }
+                };
+                least(SHARES.iter().map(narrowed), score)
+            }
+            RangeSearch::Mse { .. }
+            | RangeSearch::Kl
+            | RangeSearch::Ema { p: Some(_), .. }
+            | RangeSearch::Bounded { .. }
+            | RangeSearch::Omse => {
                 let narrowed =
                     |share: &f32| Grid::containing_zero(lo * share, hi * share, bits, scheme.symmetric);
                 least(SHARES.iter().map(narrowed), score)

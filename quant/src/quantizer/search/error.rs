@@ -7,17 +7,29 @@ use crate::terms::Bits;
 
 /// Steps of the joint search, as in the "MSE-2.4" search of PTQ4SAM.
 const STEPS: u32 = 100;
+/// Values between two looks at the limit; a multiple of 8.
+const BLOCK: usize = 1024;
 /// Ends are then moved one by one by these shares of the range, coarse to fine.
 const MOVES: [f32; 4] = [0.08, 0.04, 0.02, 0.01];
 
 /// The sum of `|x - q(x)|^p` over values.
 pub(in crate::quantizer) fn raw_error(values: &[f32], grid: &Grid, p: f64) -> f64 {
+    raw_error_upto(values, grid, p, f64::INFINITY)
+}
+
+/// The same, or something beyond `limit` as soon as the sum is.
+pub(in crate::quantizer) fn raw_error_upto(values: &[f32], grid: &Grid, p: f64, limit: f64) -> f64 {
     // A fixed number of partial sums: vectorises, and the result does not depend on the machine.
     let mut sums = [0.0_f64; 8];
-    for chunk in values.chunks(8) {
-        for (sum, &x) in sums.iter_mut().zip(chunk) {
-            let error = f64::from((x - grid.apply(x)).abs());
-            *sum += if p == 2.0 { error * error } else { error.powf(p) };
+    for block in values.chunks(BLOCK) {
+        for chunk in block.chunks(8) {
+            for (sum, &x) in sums.iter_mut().zip(chunk) {
+                let error = f64::from((x - grid.apply(x)).abs());
+                *sum += if p == 2.0 { error * error } else { error.powf(p) };
+            }
+        }
+        if sums.iter().sum::<f64>() > limit {
+            break;
         }
     }
     sums.iter().sum()
@@ -28,6 +40,8 @@ pub(in crate::quantizer) fn raw_error(values: &[f32], grid: &Grid, p: f64) -> f6
 /// 100 shares of `[lo, hi]` (zero included) are tried with both ends together; if the values have both signs
 /// and the grid is asymmetric, each end is then moved by itself by 8 % down to 1 % of the range while that helps.
 /// Against the full search over range and zero point (100 · 2^b candidates) this needs about 120 to 150.
+/// The search of symmetric grids, and of more than 8 bits from a sketch; for others see
+/// [`least_range`](super::least_range).
 pub(in crate::quantizer) fn least_error(
     data: Data<'_>,
     lo: f32,

@@ -44,7 +44,7 @@ pub(in crate::quantizer) fn candidates(
     search: &ScaleSearch,
     stairs: impl Fn(f32, f32) -> Staircase,
 ) -> Vec<Candidate> {
-    let p = exponent(range);
+    let p = super::exponent(range);
     let most = targets.iter().map(|target| target.range().1).fold(0.0, f32::max);
     let error = |setting, scale| targets.iter().map(|t| t.error(&stairs(setting, scale), p)).sum::<f64>();
     let best_of = |scales: &[f32]| -> Vec<Candidate> {
@@ -81,7 +81,8 @@ pub(in crate::quantizer) fn candidates(
             }
             best_of(&scales)
         }
-        RangeSearch::MinMax | RangeSearch::Kl => best_of(&[usable(most)]),
+        // Min–max; others are refused before.
+        _ => best_of(&[usable(most)]),
     }
 }
 
@@ -186,23 +187,7 @@ pub(in crate::quantizer) fn falling_shares(factor: f64, least: f64) -> Vec<f64> 
         .collect()
 }
 
-/// The exponent of the error that a search minimises.
-pub(in crate::quantizer) fn exponent(range: &RangeSearch) -> f64 {
-    if let RangeSearch::Mse { p } = range { *p } else { 2.0 }
-}
-
 /// A scale must be a positive normal number; any will do where no value is positive.
 pub(in crate::quantizer) fn usable(scale: f32) -> f32 {
     if scale > 0.0 { scale.clamp(f32::MIN_POSITIVE, f32::MAX) } else { 1.0 }
-}
-
-/// That a family whose range is found by an error is not asked for a divergence.
-pub(in crate::quantizer) fn no_divergence(
-    family: &'static str,
-    range: &RangeSearch,
-) -> Result<(), QuantizerError> {
-    match range {
-        RangeSearch::Kl => Err(QuantizerError::Unsupported { family, range: range.to_string() }),
-        _ => Ok(()),
-    }
 }

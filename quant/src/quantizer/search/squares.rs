@@ -5,6 +5,8 @@ use crate::stats::Bucket;
 
 /// Beyond this many levels going through the buckets is quicker than going through the levels.
 const MOST_LEVELS: f64 = 600.0;
+/// Points of the table that finds buckets.
+const PLACES: usize = 2048;
 
 /// Running sums of `1`, `x` and `x²` over buckets. A level `l` with the cell `[a, b)` has the squared error
 /// `Δ(x²) - 2 l Δ(x) + l² Δ(1)`, so a grid costs a look-up per level whatever the number of buckets. The sums cancel
@@ -13,6 +15,44 @@ pub(in crate::quantizer) struct Squares<'a> {
     buckets: &'a [Bucket],
     /// Sums over the buckets before each, and over all.
     before: Vec<[f64; 3]>,
+    places: Places,
+}
+
+/// How many buckets end at or below equally spaced points: narrows the search for the bucket of a value.
+struct Places {
+    lo: f64,
+    /// Points per unit.
+    density: f64,
+    buckets: Vec<u32>,
+}
+
+impl Places {
+    fn new(buckets: &[Bucket]) -> Self {
+        let lo = buckets.first().map_or(0.0, |bucket| bucket.lo);
+        let width = buckets.last().map_or(0.0, |bucket| bucket.hi) - lo;
+        let density = if width > 0.0 { (PLACES as f64 / width).min(f64::MAX) } else { 0.0 };
+        let mut counts = vec![0; PLACES + 2];
+        let places = Self { lo, density, buckets: Vec::new() };
+        for bucket in buckets {
+            counts[places.at(bucket.hi) + 1] += 1;
+        }
+        for at in 1..counts.len() {
+            counts[at] += counts[at - 1];
+        }
+        Self { buckets: counts, ..places }
+    }
+
+    /// The number of the last point that is not above `x`.
+    fn at(&self, x: f64) -> usize {
+        // Saturates at both ends.
+        (((x - self.lo) * self.density) as usize).min(PLACES)
+    }
+
+    /// Numbers of buckets between which the first one that ends above `x` lies.
+    fn around(&self, x: f64) -> (usize, usize) {
+        let at = self.at(x);
+        (self.buckets[at] as usize, self.buckets[at + 1] as usize)
+    }
 }
 
 impl<'a> Squares<'a> {
@@ -23,17 +63,15 @@ impl<'a> Squares<'a> {
             sums = add(sums, part(bucket, bucket.hi));
             before.push(sums);
         }
-        Self { buckets, before }
+        Self { buckets, before, places: Places::new(buckets) }
     }
 
     /// The sum of `(x - q(x))²`, the same as by integrating every bucket.
     pub(in crate::quantizer) fn error(&self, cells: &Cells) -> f64 {
         let mut from = [0.0; 3];
         let mut sum = 0.0;
-        let mut near = 0;
         let mut cell = |upto: f64, level: f64| {
-            near = self.place(upto, near);
-            let to = self.upto(upto, near);
+            let to = self.upto(upto);
             sum += (to[2] - from[2]) - level * (2.0 * (to[1] - from[1]) - level * (to[0] - from[0]));
             from = to;
         };
@@ -64,19 +102,10 @@ impl<'a> Squares<'a> {
         sum.max(0.0)
     }
 
-    /// The first bucket that reaches beyond `x`, which is `near` or a later one: looked for in steps that double.
-    fn place(&self, x: f64, near: usize) -> usize {
-        let (mut from, mut step) = (near, 1);
-        while self.buckets.get(from + step - 1).is_some_and(|bucket| bucket.hi <= x) {
-            from += step;
-            step *= 2;
-        }
-        let upto = (from + step - 1).min(self.buckets.len());
-        from + self.buckets[from..upto].partition_point(|bucket| bucket.hi <= x)
-    }
-
-    /// The sums over values below `x`, which lies in or before bucket `at`.
-    fn upto(&self, x: f64, at: usize) -> [f64; 3] {
+    /// The sums of `1`, `x` and `x²` over values below `x`.
+    pub(in crate::quantizer) fn upto(&self, x: f64) -> [f64; 3] {
+        let (from, upto) = self.places.around(x);
+        let at = from + self.buckets[from..upto].partition_point(|bucket| bucket.hi <= x);
         match self.buckets.get(at) {
             Some(bucket) if bucket.lo < x => add(self.before[at], part(bucket, x)),
             _ => self.before[at],

@@ -12,7 +12,7 @@ fn actual_db(values: &[f32], quantized: &[f32]) -> f64 {
 }
 
 /// Name, values, layout: shapes of activations and weights at several sizes and scales.
-fn tensors() -> Vec<(String, Vec<f32>, Layout)> {
+pub(super) fn tensors() -> Vec<(String, Vec<f32>, Layout)> {
     let mut tensors = Vec::new();
     for (at, rows) in [24, 80, 400, 2000].into_iter().enumerate() {
         let channels = 24;

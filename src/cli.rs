@@ -200,7 +200,8 @@ pub struct Fit {
     /// 2 to 8 or 16
     #[arg(long, value_name = "B")]
     pub bits: u8,
-    /// minmax, percentile, mse or kl
+    /// minmax, percentile, mse or kl; for uniform also average-min-max, ema:MOMENTUM[,EXPONENT], bounded:EXPONENT,
+    /// shrink or omse
     #[arg(long, value_name = "R", default_value = "minmax")]
     pub range: String,
     /// Percentiles to try (with --range percentile; default .999 .9999 .99999)

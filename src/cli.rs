@@ -200,9 +200,9 @@ pub struct Fit {
     /// 2 to 8 or 16
     #[arg(long, value_name = "B")]
     pub bits: u8,
-    /// minmax, percentile, mse or kl (default: the one that the quantizer was published with, else minmax)
-    #[arg(long, value_name = "R")]
-    pub range: Option<String>,
+    /// minmax, percentile, mse, kl, average-min-max, ema:MOMENTUM[,EXPONENT], bounded:EXPONENT, shrink or omse
+    /// (default: that of the quantizer's paper)
+    #[arg(long, value_name = "R", default_value = "", hide_default_value = true)]
     /// Percentiles to try (with --range percentile; default .999 .9999 .99999)
     #[arg(long, value_name = "P", num_args = 1.., requires = "range")]
     pub level: Vec<f64>,

@@ -23,9 +23,7 @@ pub(super) use error::{least_error, raw_error};
 pub(super) use model::{ChannelModel, ChannelModels};
 pub(super) use range::{Side, least_range, least_range_of_buckets};
 pub use shape::Candidate;
-pub(super) use shape::{
-    ScaleSearch, best, candidates, falling_shares, fit_shape, tensor_candidates, usable,
-};
+pub(super) use shape::{ScaleSearch, best, candidates, falling_shares, fit_shape, tensor_candidates, usable};
 pub(super) use shrink::shrunk_least;
 pub(super) use squares::Squares;
 pub(super) use target::Target;

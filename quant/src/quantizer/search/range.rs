@@ -58,8 +58,8 @@ trait Source {
     fn floor(&self, _grid: &Grid, _p: f64) -> f64 {
         0.0
     }
-    /// Whether only the zero point of least squares is tried for every width.
-    fn is_rough(&self, _p: f64) -> bool {
+    /// Whether it is a sketch, of which answers are wanted in milliseconds.
+    fn is_sketch(&self) -> bool {
         false
     }
 }
@@ -144,8 +144,8 @@ impl Source for Buckets<'_> {
         p == 2.0
     }
 
-    fn is_rough(&self, p: f64) -> bool {
-        p != 2.0
+    fn is_sketch(&self) -> bool {
+        true
     }
 }
 
@@ -166,7 +166,8 @@ pub(in crate::quantizer) fn least_range(values: &[f32], side: Side, p: f64, bits
 }
 
 /// The same from the buckets of a sketch with the smallest and the largest value. For other exponents than 2 only the
-/// zero point of least squared error is tried for every width: going through the buckets takes long.
+/// zero point of least squared error is tried for every width: going through the buckets takes long. From 7 bits on
+/// every second width and every fourth zero point are tried, then the neighbours of the best.
 pub(in crate::quantizer) fn least_range_of_buckets(
     (fine, coarse): (&[Bucket], &[Bucket]),
     (lo, hi): (f32, f32),
@@ -241,22 +242,32 @@ impl<S: Source> Search<S> {
         if let Some((i, z)) = start {
             self.consider(number(i, z), range(i, z));
         }
-        for i in (1..=STEPS).rev() {
+        // With many levels neighbours are nearly equal, and every error a look-up per level.
+        let skips = self.source.is_sketch() && most >= 127;
+        let (step, stride) = if skips { (2, 4) } else { (1, 1) };
+        for i in (1..=STEPS).rev().step_by(step) {
             // Values above the range only get more with the zero point, those below only less.
             let first = partition(most, |z| self.beyond_all(self.below(range(i, z).0)) > self.best.0);
             let end = partition(most, |z| self.beyond_all(self.above(range(i, z).1)) <= self.best.0);
-            if self.source.is_rough(self.p) {
+            let zeros = (first..end).step_by(stride);
+            if self.p != 2.0 && self.source.is_sketch() {
                 let squares = |z: &u32| {
                     let (lo, hi) = range(i, *z);
                     self.source.squares(&Grid::containing_zero(lo, hi, self.bits, false))
                 };
-                if let Some(z) = super::least(first..end, squares) {
+                if let Some(z) = super::least(zeros, squares) {
                     self.consider(number(i, z), range(i, z));
                 }
-                continue;
+            } else {
+                zeros.for_each(|z| self.consider(number(i, z), range(i, z)));
             }
-            for z in first..end {
-                self.consider(number(i, z), range(i, z));
+        }
+        if skips {
+            let (width, zero) = ((self.best.1 >> 32) as u32, self.best.1 as u32);
+            for i in width.saturating_sub(2).max(1)..=(width + 2).min(STEPS) {
+                for z in zero.saturating_sub(4)..=(zero + 4).min(most) {
+                    self.consider(number(i, z), range(i, z));
+                }
             }
         }
     }

@@ -74,3 +74,17 @@ fn the_clamped_zero_point_of_the_release_clips_what_lies_on_one_side() {
     let released = quantizer(Family::Uniform).fit(&data, &scheme, Bits::new(4).unwrap()).unwrap();
     assert!(error(&values, layout, &released) > 100.0 * error(&values, layout, &sound));
 }
+
+#[test]
+fn the_minimiser_of_the_release_is_useless_for_small_values() {
+    let values: Vec<f32> =
+        (0..200).map(|i| ((i as f32 * 0.7).sin() + (i as f32 * 0.13).cos()) * 1e-6).collect();
+    let data = Distribution::Raw { values: &values, layout: Layout::tensor(200) };
+    let of = |params: &Params| error(&values, Layout::tensor(200), params);
+    let best = of(&fit(&data, RangeSearch::Mse { p: 2.0 }, 4));
+    let scheme = Scheme::new(Family::Uniform, RangeSearch::Bounded { p: 2.0 });
+    let bounded =
+        |scheme: &Scheme| quantizer(Family::Uniform).fit(&data, scheme, Bits::new(4).unwrap()).unwrap();
+    assert!(of(&bounded(&scheme)) < 1.1 * best);
+    assert!(of(&bounded(&scheme.paper())) > 1.2 * best);
+}

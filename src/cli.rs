@@ -194,7 +194,8 @@ pub struct Fit {
     /// attention, or the weight of the next linear layer; as many as --tensor, or one for all
     #[arg(long, value_name = "NAME")]
     pub with: Vec<String>,
-    /// uniform, log2, log-sqrt2, agq, lnq, adalog or log-int-softmax
+    /// uniform, log2, log-sqrt2, agq, adalog, lnq, log-int-softmax, drq-gelu, drq-softmax, rorq, ptf, hluq or
+    /// channel-groups
     #[arg(long, value_name = "Q")]
     pub quantizer: String,
     /// 2 to 8 or 16
@@ -202,7 +203,8 @@ pub struct Fit {
     pub bits: u8,
     /// minmax, percentile, mse, kl, average-min-max, ema:MOMENTUM[,EXPONENT], bounded:EXPONENT, shrink or omse
     /// (default: that of the quantizer's paper)
-    #[arg(long, value_name = "R", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "R")]
+    pub range: Option<String>,
     /// Percentiles to try (with --range percentile; default .999 .9999 .99999)
     #[arg(long, value_name = "P", num_args = 1.., requires = "range")]
     pub level: Vec<f64>,

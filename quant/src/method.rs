@@ -4,9 +4,16 @@
 //! it may ask for rewrites. The plan has no numbers yet: fitting it gives them, from sketches or from the calibration
 //! samples themselves ([`Protocol`]).
 
+mod adalog;
+mod ahcptq;
+mod fq_vit;
 mod place;
 mod plain;
+mod ptq4ris;
+mod ptq4sam;
+mod ptq4vit;
 mod repq_vit;
+mod saq_sam;
 
 pub use place::Place;
 
@@ -72,8 +79,20 @@ impl MethodBits {
 }
 
 /// All methods.
-pub const METHODS: &[&dyn Method] =
-    &[&plain::MIN_MAX, &plain::PERCENTILE, &plain::MSE, &plain::KL, &repq_vit::RepqVit];
+pub const METHODS: &[&dyn Method] = &[
+    &plain::MIN_MAX,
+    &plain::PERCENTILE,
+    &plain::MSE,
+    &plain::KL,
+    &ptq4vit::Ptq4Vit,
+    &fq_vit::FqVit,
+    &repq_vit::RepqVit,
+    &ptq4sam::Ptq4Sam,
+    &ptq4ris::Ptq4Ris,
+    &adalog::AdaLog,
+    &ahcptq::Ahcptq,
+    &saq_sam::SaqSam,
+];
 
 /// The method of a name.
 pub fn method(name: &str) -> Option<&'static dyn Method> {

@@ -37,7 +37,10 @@ impl Method for Ptq4Sam {
     fn treatment(&self) -> &'static [(&'static str, &'static str)] {
         &[
             ("weights", "affine per output channel, least error of power 2.4 over widths and zero points"),
-            ("key", "signs folded into the projections where the distribution has two peaks; least error of power 2.4"),
+            (
+                "key",
+                "signs folded into the projections where the distribution has two peaks; least error of power 2.4",
+            ),
             ("post-softmax", "adaptive granularity (AGQ)"),
             ("patch embedding", "full precision"),
             ("all else", "affine per tensor, mean of the smallest and largest values of the samples"),

@@ -9,8 +9,8 @@ use crate::graph::{NodeId, Op, RewriteError, RewriteKind};
 use crate::plan::{Plan, Rewrite, SitePlan};
 use crate::quantizer::rewriting;
 use crate::quantizer::{Params, Scheme};
-use crate::stats::{ChannelStats, Sketch, diagnose};
-use crate::terms::{Bits, Class, Role, SiteId, Slot};
+use crate::stats::{ChannelStats, Density};
+use crate::terms::{Bits, SiteId, Slot};
 
 /// SmoothQuant's migration strength where a plan says nothing else.
 const ALPHA: f32 = 0.5;
@@ -126,13 +126,12 @@ impl Session {
         let site = SiteId::new(graph.node(product).name.clone(), Slot::Rhs);
         let keys = graph.site_index(&site).map(|site| self.sketch_in(variant, site)).transpose()?.flatten();
         let (Some(keys), Some(layer)) = (keys, graph.key_projection(product)) else { return Ok(None) };
-        if diagnose(&keys, Role::Key).class != Class::Bimodal {
+        if !Density::new(&keys).peaks().bimodal() {
             return Ok(None);
         }
         let axis = if matches!(graph.node(layer).op, Op::Conv { .. }) { 1 } else { -1 };
         let sketches = self.observe_nodes(&variant.engine, &[(layer, axis)])?;
-        let sign = |mean: f64| if mean < 0.0 { -1.0 } else { 1.0 };
-        let signs = sketches.iter().flat_map(Sketch::channel_stats).map(|c| sign(c.mean)).collect();
+        let signs = sketches.iter().flat_map(|sketch| sketch.channel_signs(false)).collect();
         Ok(Some([("sign".to_owned(), signs)].into()))
     }
 

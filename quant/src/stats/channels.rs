@@ -102,7 +102,9 @@ impl Partial {
             min.copy_from_slice(&block[..n]);
             max.copy_from_slice(&block[..n]);
             reduce_rows(block, min, max, &mut self.sum[..n], &mut self.squares[..n]);
-            min.iter_mut().for_each(|min| *min = 0.0 - *min);
+            for min in min.iter_mut() {
+                *min = 0.0 - *min;
+            }
             channels.top.offer_rows(block, max, false);
             channels.bottom.offer_rows(block, min, true);
             if exceeded(max, tails[0].bar()) || exceeded(min, tails[1].bar()) {

@@ -88,8 +88,8 @@ impl Exact {
         }
         let before = self.limbs[LIMBS - 1];
         let mut carry = sign & 1 == 1;
-        for at in first..LIMBS {
-            (self.limbs[at], carry) = self.limbs[at].carrying_add(more[at], carry);
+        for (limb, more) in self.limbs[first..].iter_mut().zip(&more[first..]) {
+            (*limb, carry) = limb.carrying_add(*more, carry);
         }
         let after = self.limbs[LIMBS - 1];
         // Two numbers of one sign gave one of the other.

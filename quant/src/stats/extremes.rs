@@ -186,7 +186,9 @@ impl Tops {
             let Some(at) = first_beyond(rest, high, low) else { break };
             let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
             // +0.0 turns −0 into +0, whose place among equal values is their own.
-            chunk.iter().for_each(|&value| top.offer(if negate { 0.0 - value } else { value + 0.0 }));
+            for &value in chunk {
+                top.offer(if negate { 0.0 - value } else { value + 0.0 });
+            }
             rest = after;
         }
         self.put(c, top);

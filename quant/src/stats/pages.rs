@@ -131,7 +131,7 @@ impl Pages {
         }
         let place = self.make(page);
         let largest = counts.iter().copied().max().unwrap_or(0);
-        if largest <= u64::from(u16::MAX) {
+        if u16::try_from(largest).is_ok() {
             self.reserve(largest);
             for (ours, &more) in self.counts[place..].iter_mut().zip(counts) {
                 *ours += more as u16;

@@ -82,7 +82,7 @@ fn tensors(at: usize, sketch: &Sketch, owned: &mut Vec<Owned>) {
         push(name, Dtype::U8, vec![channels, Exact::BYTES], bytes);
     }
     for (name, tops) in [("top", &of.top), ("bottom", &of.bottom)] {
-        let bytes = tops.iter().flat_map(|top| *top.slots()).flat_map(|x| x.to_le_bytes()).collect();
+        let bytes = tops.iter().flat_map(|top| *top.slots()).flat_map(f32::to_le_bytes).collect();
         push(name, Dtype::F32, vec![channels, CHANNEL_TAIL], bytes);
     }
     for (name, tail) in [("largest", &sketch.tails[0]), ("smallest", &sketch.tails[1])] {

@@ -4,6 +4,7 @@
 //! must never wait.
 
 mod calibrate;
+mod choices;
 mod detail;
 mod error;
 mod evaluate;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bitloupe_quant::method::METHODS;
 use bitloupe_quant::plan::{self, Plan as QuantPlan, PlanEdit, SitePlan};
-use bitloupe_quant::quantizer::{Family, Granularity, RangeSearch, Scheme};
+use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::terms::Slot;
 use color_eyre::eyre::{Result, eyre};
 use serde_json::json;
@@ -175,7 +175,7 @@ fn set(
             Some(SitePlan::Quantized { scheme, bits, .. }) => (scheme.clone(), *bits),
             _ => (default, bits.ok_or_else(|| eyre!("{id} is in full precision; say --bits too"))?),
         };
-        let scheme = change.quantizer.map_or(Ok(scheme), parse_scheme)?;
+        let scheme = change.quantizer.map_or(Ok(scheme), str::parse)?;
         changes.push((id, SitePlan::unfitted(scheme, bits.unwrap_or(width))));
     }
     if changes.is_empty() {
@@ -198,25 +198,4 @@ fn set(
 fn default_scheme(slot: Slot) -> Scheme {
     let scheme = Scheme::new(Family::Uniform, RangeSearch::MinMax);
     if slot == Slot::Weight { scheme.symmetric().per_channel() } else { scheme }
-}
-
-/// Reads what a scheme prints as: `uniform symmetric mse per channel`, `log-sqrt2 percentile`.
-fn parse_scheme(text: &str) -> Result<Scheme> {
-    let mut words = text.split_whitespace();
-    let family: Family = words.next().unwrap_or_default().parse()?;
-    let mut scheme = Scheme::new(family, family.usual_range());
-    let rest: Vec<&str> = words.collect();
-    let mut rest = rest.as_slice();
-    if let [head @ .., "per", "channel"] = rest {
-        rest = head;
-        scheme.granularity = Granularity::Channel;
-    }
-    for word in rest {
-        match *word {
-            "symmetric" => scheme.symmetric = true,
-            "minmax" => scheme.range = RangeSearch::MinMax,
-            range => scheme.range = range.parse()?,
-        }
-    }
-    Ok(scheme)
 }

@@ -221,7 +221,9 @@ fn small_and_large_windows() {
             terminal.wait("a frame", |screen| !screen.trim().is_empty());
         }
     }
-    let after = terminal.wait("the large screen again", |screen| header(screen).contains("mIoU"));
+    let after = terminal.wait("the large screen again", |screen| {
+        header(screen).contains("mIoU") && header(screen).contains("bits")
+    });
     assert_eq!(header(&after).trim_end(), header(&before).trim_end());
     assert_eq!(after.lines().count(), before.lines().count());
     terminal.keys("q");

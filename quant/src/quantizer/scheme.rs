@@ -298,11 +298,62 @@ impl Scheme {
     }
 }
 
+/// `uniform symmetric mse per channel`, `log-sqrt2 percentile`, `agq`: a family with a search of its own is its name,
+/// unless something else is asked of it.
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let symmetric = if self.symmetric { " symmetric" } else { "" };
-        let channel = if self.granularity == Granularity::Channel { " per channel" } else { "" };
-        let paper = if self.paper { " as released" } else { "" };
-        f.pad(&format!("{}{symmetric} {}{channel}{paper}", self.family, self.range))
+        let published = Self::published(self.family);
+        let own_search = !matches!(self.family, Family::Uniform | Family::Log2 | Family::LogSqrt2);
+        let mut text = self.family.to_string();
+        if self.symmetric {
+            text.push_str(" symmetric");
+        }
+        if !own_search || self.range != published.range {
+            text.push_str(&format!(" {}", self.range));
+        }
+        if self.granularity != published.granularity {
+            text.push_str(if self.granularity == Granularity::Channel {
+                " per channel"
+            } else {
+                " per tensor"
+            });
+        }
+        if self.paper {
+            text.push_str(RELEASED);
+        }
+        f.pad(&text)
+    }
+}
+
+/// How a scheme ends that reproduces a release.
+const RELEASED: &str = " as released";
+
+impl FromStr for Scheme {
+    type Err = UnknownWord;
+
+    /// Reads what `Display` writes; what is left out is as published.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (text, paper) = match text.trim().strip_suffix(RELEASED) {
+            Some(text) => (text, true),
+            None => (text.trim(), false),
+        };
+        let (text, granularity) = if let Some(text) = text.strip_suffix(" per channel") {
+            (text, Some(Granularity::Channel))
+        } else if let Some(text) = text.strip_suffix(" per tensor") {
+            (text, Some(Granularity::Tensor))
+        } else {
+            (text, None)
+        };
+        let mut words = text.split_whitespace();
+        let mut scheme = Self { paper, ..Self::published(words.next().unwrap_or_default().parse()?) };
+        scheme.granularity = granularity.unwrap_or(scheme.granularity);
+        for word in words {
+            match word {
+                "symmetric" => scheme.symmetric = true,
+                "minmax" => scheme.range = RangeSearch::MinMax,
+                range => scheme.range = range.parse()?,
+            }
+        }
+        Ok(scheme)
     }
 }

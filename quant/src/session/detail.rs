@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::messages::{ChoiceView, Generation, HistogramView, SiteDetail, SiteSummary};
-use super::{Session, SessionError, presets};
+use super::{Session, SessionError, choices};
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::{Distribution, Params, Scheme, Survey, predict_surveyed, quantizer};
 use crate::stats::{Evidence, Histogram, Sketch, diagnose};
-use crate::terms::{Bits, Layout, SiteId, Slot};
+use crate::terms::{Bits, Layout, SiteId};
 
 /// Intervals of the drawn histograms.
 const BINS: usize = 256;
@@ -84,9 +84,8 @@ impl Session {
     pub fn choices(&self, index: usize, sketch: &Sketch) -> (Vec<ChoiceView>, f64) {
         use rayon::prelude::*;
         let start = Instant::now();
-        let weight = self.model.graph.sites()[index].id.slot == Slot::Weight;
-        let schemes =
-            if weight { presets::weight_schemes() } else { presets::activation_schemes(sketch.min() >= 0.0) };
+        let site = &self.model.graph.sites()[index];
+        let schemes = choices::schemes(site, &self.model.graph.node(site.node).op);
         let survey = Survey::new(sketch);
         let data = Distribution::Survey(&survey);
         let score = |scheme: &Scheme| {

@@ -1,11 +1,10 @@
-//! Plans to start from, and the choices that fit a site.
+//! Plans to start from.
 
 use std::sync::Arc;
 
 use super::Session;
 use crate::method::{self, MethodBits};
 use crate::plan::Plan;
-use crate::quantizer::{Family, RangeSearch, Scheme};
 use crate::terms::Bits;
 
 impl Session {
@@ -36,35 +35,4 @@ impl Session {
         }
         presets
     }
-}
-
-/// What a weight can be given.
-pub(super) fn weight_schemes() -> Vec<Scheme> {
-    let uniform = |range| Scheme::new(Family::Uniform, range);
-    vec![
-        uniform(RangeSearch::MinMax).symmetric().per_channel(),
-        uniform(RangeSearch::Mse { p: 2.0 }).symmetric().per_channel(),
-        uniform(RangeSearch::MinMax).per_channel(),
-        uniform(RangeSearch::repq()).per_channel(),
-        uniform(RangeSearch::MinMax).symmetric(),
-        uniform(RangeSearch::Mse { p: 2.0 }).symmetric(),
-    ]
-}
-
-/// What an activation can be given; grids of powers only fit values that are not negative.
-pub(super) fn activation_schemes(non_negative: bool) -> Vec<Scheme> {
-    let uniform = |range| Scheme::new(Family::Uniform, range);
-    let mut schemes = vec![
-        uniform(RangeSearch::MinMax),
-        uniform(RangeSearch::repq()),
-        uniform(RangeSearch::Mse { p: 2.0 }),
-        uniform(RangeSearch::Kl),
-        uniform(RangeSearch::MinMax).symmetric(),
-        uniform(RangeSearch::MinMax).per_channel(),
-    ];
-    if non_negative {
-        schemes.push(Scheme::new(Family::Log2, RangeSearch::MinMax));
-        schemes.push(Scheme::new(Family::LogSqrt2, RangeSearch::repq()));
-    }
-    schemes
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, SampleInfo, SetView, SiteView};
-use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, lock, presets};
+use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, choices, lock};
 use crate::exec::Cancel;
 use crate::plan::{Journal, Plan};
 
@@ -390,7 +390,7 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
         }),
         recovered,
         presets: session.presets(),
-        weight_schemes: presets::weight_schemes(),
-        activation_schemes: presets::activation_schemes(true),
+        weight_schemes: choices::weight_schemes(),
+        activation_schemes: choices::activation_schemes(),
     }
 }

@@ -47,7 +47,13 @@ const CHECKS: &[Check] = &[
 ];
 
 fn main() -> ExitCode {
-    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // A word after a flag, as in `--skip NAME`, is about the tests of other harnesses.
+    let words = arguments.iter().enumerate().filter(|(at, arg)| {
+        let value = at.checked_sub(1).is_some_and(|before| arguments[before].starts_with("--"));
+        !arg.starts_with('-') && !value
+    });
+    let only: Vec<&String> = words.map(|(_, arg)| arg).collect();
     // What test runners ask to find the tests of a harness.
     if std::env::args().any(|arg| arg == "--list") {
         return ExitCode::SUCCESS;

@@ -1,6 +1,8 @@
 //! Predicted against actual errors.
 
-use crate::quantizer::{Distribution, Family, Granularity, RangeSearch, Scheme, predict, quantizer};
+use crate::quantizer::{
+    Distribution, Family, Granularity, QuantizerError, RangeSearch, Scheme, predict, quantizer,
+};
 use crate::stats::Sketch;
 use crate::stats::tests::shapes::{Random, gelu, softmax, values};
 use crate::terms::{Bits, Layout};
@@ -67,7 +69,11 @@ fn worst(granularity: Granularity, limit: f64) -> Vec<String> {
                     let scheme = Scheme { granularity, ..Scheme::new(family, range.clone()) };
                     let quantizer = quantizer(family);
                     let bits = Bits::new(bits).unwrap();
-                    let params = quantizer.fit(&Distribution::Sketch(&sketch), &scheme, bits).unwrap();
+                    let params = match quantizer.fit(&Distribution::Sketch(&sketch), &scheme, bits) {
+                        Ok(params) => params,
+                        Err(QuantizerError::Unsupported { .. }) => continue,
+                        Err(error) => panic!("{name} {scheme} {bits}: {error}"),
+                    };
                     let mut out = values.clone();
                     quantizer.fake_quantize(&mut out, layout, &params);
                     let actual = actual_db(&values, &out);

@@ -311,6 +311,24 @@ fn schemes_and_parameters_survive_text_and_json() {
         let json = serde_json::to_string(&params).unwrap();
         assert_eq!(serde_json::from_str::<Params>(&json).unwrap(), params);
     }
+    let shown = |scheme: &Scheme, text: &str| {
+        assert_eq!(scheme.to_string(), text);
+        assert_eq!(text.parse::<Scheme>().as_ref(), Ok(scheme));
+    };
+    for &family in Family::ALL {
+        for scheme in [
+            Scheme::published(family),
+            Scheme::published(family).per_channel().paper(),
+            Scheme::new(family, RangeSearch::Mse { p: 3.0 }).symmetric(),
+            Scheme::new(family, RangeSearch::Percentile(vec![0.9, 0.99])),
+        ] {
+            shown(&scheme, &scheme.to_string());
+        }
+    }
+    shown(&Scheme::published(Family::Agq), "agq");
+    shown(&Scheme::published(Family::Ptf), "ptf");
+    shown(&Scheme::new(Family::Ptf, RangeSearch::MinMax), "ptf per tensor");
+    shown(&Scheme::published(Family::Hluq).paper(), "hluq as released");
     assert_eq!(Scheme::new(Family::Uniform, RangeSearch::repq()).to_string(), "uniform percentile");
     assert_eq!("log-sqrt2".parse(), Ok(Family::LogSqrt2));
     for text in [

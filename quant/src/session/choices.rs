@@ -1,0 +1,91 @@
+//! The quantizers that fit what a site holds.
+
+use crate::graph::{Op, Site};
+use crate::quantizer::{Family, Granularity, RangeSearch, Scheme};
+use crate::terms::{Role, Slot};
+
+fn uniform(range: RangeSearch) -> Scheme {
+    Scheme::new(Family::Uniform, range)
+}
+
+/// What a weight can be given.
+pub(super) fn weight_schemes() -> Vec<Scheme> {
+    let mse = |p| RangeSearch::Mse { p };
+    vec![
+        uniform(RangeSearch::MinMax).symmetric().per_channel(),
+        uniform(mse(2.0)).symmetric().per_channel(),
+        uniform(RangeSearch::MinMax).per_channel(),
+        uniform(RangeSearch::repq()).per_channel(),
+        uniform(mse(2.0)).per_channel(),
+        uniform(RangeSearch::Shrink).per_channel(),
+        uniform(RangeSearch::MinMax).symmetric(),
+        uniform(mse(2.0)).symmetric(),
+    ]
+}
+
+/// Families for a role, besides grids of equal steps.
+const fn special(role: Role) -> &'static [Family] {
+    match role {
+        Role::PostSoftmax => &[
+            Family::LogSqrt2,
+            Family::Agq,
+            Family::Adalog,
+            Family::DrqSoftmax,
+            Family::Lnq,
+            Family::LogIntSoftmax,
+            Family::Log2,
+        ],
+        Role::PostGelu => &[Family::DrqGelu, Family::Adalog, Family::Hluq],
+        Role::PostRelu => &[Family::Hluq, Family::Adalog, Family::LogSqrt2],
+        Role::PostLayerNorm | Role::Embedding | Role::Residual => {
+            &[Family::ChannelGroups, Family::Ptf, Family::Rorq]
+        }
+        Role::Query | Role::Key | Role::Value | Role::Other => &[Family::Rorq],
+        Role::PostTanh | Role::Image | Role::Weight => &[],
+    }
+}
+
+/// What a site can be given. Grids per channel and of groups of channels only go where channels lie along the summed
+/// axis of the layer, so that an integer kernel could fold their scales.
+pub(super) fn schemes(site: &Site, op: &Op) -> Vec<Scheme> {
+    if site.id.slot == Slot::Weight {
+        return weight_schemes();
+    }
+    let mut found = vec![
+        uniform(RangeSearch::MinMax),
+        uniform(RangeSearch::repq()),
+        uniform(RangeSearch::Mse { p: 2.0 }),
+        uniform(RangeSearch::Kl),
+        uniform(RangeSearch::MinMax).symmetric(),
+    ];
+    let has_channels = site.layout.channels > 1 && matches!(op, Op::Linear { .. } | Op::Conv { .. });
+    if has_channels {
+        found.push(uniform(RangeSearch::MinMax).per_channel());
+    }
+    found.extend(
+        special(site.role)
+            .iter()
+            .map(|&family| match family {
+                Family::LogSqrt2 => Scheme::new(family, RangeSearch::repq()),
+                _ => Scheme::published(family),
+            })
+            .filter(|scheme| has_channels || scheme.granularity == Granularity::Tensor),
+    );
+    found
+}
+
+/// Everything an activation can be given somewhere.
+pub(super) fn activation_schemes() -> Vec<Scheme> {
+    let mut all = vec![
+        uniform(RangeSearch::MinMax),
+        uniform(RangeSearch::repq()),
+        uniform(RangeSearch::Mse { p: 2.0 }),
+        uniform(RangeSearch::Kl),
+        uniform(RangeSearch::MinMax).symmetric(),
+        uniform(RangeSearch::MinMax).per_channel(),
+        Scheme::new(Family::LogSqrt2, RangeSearch::repq()),
+    ];
+    let own = |family: &&Family| !matches!(family, Family::Uniform | Family::LogSqrt2);
+    all.extend(Family::ALL.iter().filter(own).map(|&family| Scheme::published(family)));
+    all
+}

@@ -74,6 +74,8 @@ pub struct Session {
     base: Arc<variant::Variant>,
     /// After the rewrites of plans in use.
     variants: Mutex<Vec<Arc<variant::Variant>>>,
+    /// Once a plan asked for them.
+    key_signs: Mutex<Option<Arc<rewrites::KeySigns>>>,
     workers: Workers,
     /// For the one sample that is being looked at: all threads on one run.
     pool: rayon::ThreadPool,
@@ -112,6 +114,7 @@ impl Session {
             base,
             weights_rewritten: options.exported_weights.is_some(),
             variants: Mutex::default(),
+            key_signs: Mutex::default(),
             workers: Workers::new(threads)?,
             pool,
             calibration,
@@ -195,6 +198,7 @@ impl Session {
     pub fn set_stats(&self, stats: SiteStats) {
         lock(&self.fits).retain(|key, _| key.weight);
         self.forget_variants();
+        *lock(&self.key_signs) = None;
         *self.stats.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stats));
     }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Graph, NodeId, Op, Param, ParamId};
-use crate::terms::words;
+use crate::terms::{SiteId, Slot, words};
 
 /// Which exact change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +84,30 @@ impl Graph {
     /// The layer that makes the keys of a product of queries and keys, if the signs of its channels can be folded.
     pub fn key_projection(&self, product: NodeId) -> Option<NodeId> {
         sign::Pattern::at(self, product).ok().map(|pattern| pattern.key)
+    }
+
+    /// Sites whose values a rewrite changes.
+    pub fn rewrite_sites(&self, kind: RewriteKind, node: NodeId) -> Vec<SiteId> {
+        let site = |layer: NodeId, slot| SiteId::new(self.node(layer).name.clone(), slot);
+        match kind {
+            RewriteKind::NormReparameterization | RewriteKind::Smoothing => self
+                .layers_behind_norm(node)
+                .unwrap_or_default()
+                .into_iter()
+                .flat_map(|layer| [site(layer, Slot::Input), site(layer, Slot::Weight)])
+                .collect(),
+            RewriteKind::SignFolding => match sign::Pattern::at(self, node) {
+                Ok(pattern) => {
+                    let mut weights =
+                        vec![site(pattern.query, Slot::Weight), site(pattern.key, Slot::Weight)];
+                    weights.dedup();
+                    [site(node, Slot::Lhs), site(node, Slot::Rhs)].into_iter().chain(weights).collect()
+                }
+                Err(_) => Vec::new(),
+            },
+            RewriteKind::BatchNormFolding => batchnorm::convolution(self, node)
+                .map_or_else(|_| Vec::new(), |layer| vec![site(layer, Slot::Weight)]),
+        }
     }
 
     /// The graph after one rewrite. `vectors` are its numbers by name.

@@ -68,6 +68,66 @@ impl Family {
     }
 }
 
+impl Family {
+    /// What the grid is for and how it works, in two lines for people.
+    pub const fn explanation(self) -> [&'static str; 2] {
+        match self {
+            Self::Uniform => [
+                "Equal steps between two ends: what every integer kernel multiplies.",
+                "Good where values fill their range evenly; few far values take its levels from all others.",
+            ],
+            Self::Log2 => [
+                "Powers of two below the largest value: products become shifts.",
+                "Fine near zero, coarse near the top, where attention matters most.",
+            ],
+            Self::LogSqrt2 => [
+                "Powers of √2 below a scale: twice as fine as log2 at half the reach (RepQ-ViT).",
+                "A shift and a second scale for odd codes; made for attention probabilities.",
+            ],
+            Self::Agq => [
+                "Powers of 2, √2 or ⁴√2: the base is chosen for each attention (PTQ4SAM).",
+                "Chosen by the error after the product with the values where these are known.",
+            ],
+            Self::Lnq => [
+                "Equal steps of ln(1 + alpha·x), true b bits (AHCQ-SAM).",
+                "alpha bends the grid from uniform to logarithmic as the site needs it.",
+            ],
+            Self::Adalog => [
+                "Powers of a searched base 2^(-q/37): shifts and a small table (AdaLog).",
+                "After GELU the values are shifted above zero first; the shift goes into the next bias.",
+            ],
+            Self::LogIntSoftmax => [
+                "Powers of two below 1 as an integer-only softmax rounds them (FQ-ViT).",
+                "Nothing to fit: codes follow from the integer exponentials.",
+            ],
+            Self::DrqGelu => [
+                "One step for negative values, one for positive ones; a bit says which (PTQ4ViT, PTQ4RIS).",
+                "GELU's short negative side keeps its detail whatever the positive side reaches.",
+            ],
+            Self::DrqSoftmax => [
+                "A fine step below a power-of-two split, a coarse one above (PTQ4ViT, PTQ4RIS).",
+                "The many small probabilities and the few large ones each get half of the codes.",
+            ],
+            Self::Rorq => [
+                "Groups by magnitude at mean + 3·std, each with a grid of its own (PTQ4RIS).",
+                "Costs a group index where outliers are, more than b bits on average.",
+            ],
+            Self::Ptf => [
+                "One grid whose step is 1, 2, 4 or 8 times larger per channel (FQ-ViT).",
+                "Channels of unlike reach share a scale; kernels shift.",
+            ],
+            Self::Hluq => [
+                "Powers of two below a threshold, equal steps above (AHCPTQ).",
+                "For GELU at 4 or 5 bits; at 6 and more a plain grid is usually better.",
+            ],
+            Self::ChannelGroups => [
+                "Channels with alike ranges share one of a few grids (AHCPTQ's CAG).",
+                "Nearly as good as a grid per channel, with a group index per channel instead.",
+            ],
+        }
+    }
+}
+
 /// What has its own scale. The channel axis is that of the site's layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Granularity {

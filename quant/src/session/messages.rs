@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::eval::metrics::BinaryMask;
-use crate::plan::Plan;
+use crate::method::MethodBits;
+use crate::plan::{Plan, Rewrite};
 use crate::quantizer::Scheme;
 use crate::terms::{Bits, Class, Role, SiteId};
 
@@ -48,6 +49,15 @@ pub enum Request {
         site: SiteId,
         /// The whole plan.
         plan: Arc<Plan>,
+    },
+    /// The plan of a method, without numbers; answers with [`Event::Method`].
+    Method {
+        /// Number of the request.
+        generation: Generation,
+        /// Name of the method.
+        method: String,
+        /// Its bits.
+        bits: MethodBits,
     },
     /// Write plan, quantized weights and report into `folder`; answers with [`Event::Exported`].
     Export {
@@ -107,6 +117,13 @@ pub enum Event {
     Set(Arc<SetView>),
     /// Detail of one site.
     Site(Arc<SiteDetail>),
+    /// The plan of a method for every site, without numbers, with the rewrites it asks for.
+    Method {
+        /// Number of the request.
+        generation: Generation,
+        /// The plan.
+        plan: Arc<Plan>,
+    },
     /// Files were written.
     Exported {
         /// The files.
@@ -180,10 +197,34 @@ pub struct ModelView {
     pub recovered: Option<Arc<Plan>>,
     /// Ready-made plans to start from: (name as `W8A8 min–max`, plan).
     pub presets: Vec<(String, Arc<Plan>)>,
+    /// Methods for [`Request::Method`].
+    pub methods: Vec<MethodView>,
+    /// Every place where a rewrite fits, in execution order by kind.
+    pub rewrites: Vec<RewriteView>,
     /// The choices that fit a site, by slot kind: for weights and for activations.
     pub weight_schemes: Vec<Scheme>,
     /// Schemes offered for activations (log grids are offered only where values are non-negative).
     pub activation_schemes: Vec<Scheme>,
+}
+
+/// A method and what it does.
+#[derive(Debug, Clone, Copy)]
+pub struct MethodView {
+    /// The word for it.
+    pub name: &'static str,
+    /// Authors, year, and what of the paper is left out.
+    pub source: &'static str,
+    /// Which roles are treated how.
+    pub treatment: &'static [(&'static str, &'static str)],
+}
+
+/// A rewrite that can be switched on.
+#[derive(Debug, Clone)]
+pub struct RewriteView {
+    /// As in plans: neither has numbers yet.
+    pub rewrite: Rewrite,
+    /// Sites whose values it changes; their parameters are to be fitted again when it is switched.
+    pub sites: Vec<SiteId>,
 }
 
 /// One layer.

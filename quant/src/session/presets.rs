@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use super::Session;
+use super::messages::{MethodView, RewriteView};
+use crate::graph::RewriteKind;
 use crate::method::{self, MethodBits};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rewrite};
 use crate::terms::Bits;
+
+/// Methods that are offered as ready-made plans; all others are chosen with their bits.
+const PRESETS: [&str; 2] = ["minmax", "percentile"];
 
 impl Session {
     /// Names of the methods of [`Session::method_plan`].
@@ -28,11 +33,37 @@ impl Session {
         let mut presets = vec![("full precision".to_owned(), Arc::new(self.float_plan()))];
         for (w, a) in [(8, 8), (6, 6), (4, 8), (4, 4)] {
             let (Ok(weights), Ok(activations)) = (Bits::new(w), Bits::new(a)) else { continue };
-            for name in Self::methods() {
+            for name in PRESETS {
                 let plan = self.method_plan(name, &MethodBits::new(weights, activations));
                 presets.extend(plan.map(|plan| (format!("W{w}A{a} {name}"), Arc::new(plan))));
             }
         }
         presets
+    }
+
+    /// The methods, for a list.
+    pub(super) fn method_views() -> Vec<MethodView> {
+        method::METHODS
+            .iter()
+            .map(|m| MethodView { name: m.name(), source: m.source(), treatment: m.treatment() })
+            .collect()
+    }
+
+    /// Every place where a rewrite fits.
+    pub(super) fn rewrite_views(&self) -> Vec<RewriteView> {
+        let graph = &self.model.graph;
+        let view = |kind: RewriteKind, node| RewriteView {
+            rewrite: Rewrite {
+                rewrite: kind.to_string(),
+                layer: graph.node(node).name.clone(),
+                vectors: std::collections::BTreeMap::new(),
+            },
+            sites: graph.rewrite_sites(kind, node),
+        };
+        RewriteKind::ALL
+            .iter()
+            .flat_map(|&kind| graph.rewritable(kind).into_iter().map(move |node| (kind, node)))
+            .map(|(kind, node)| view(kind, node))
+            .collect()
     }
 }

@@ -1,16 +1,19 @@
 //! Numbers for the rewrites of a plan that has none yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::variant::Variant;
-use super::{Session, SessionError};
+use super::{Session, SessionError, lock};
 use crate::graph::{NodeId, Op, RewriteError, RewriteKind};
 use crate::plan::{Plan, Rewrite, SitePlan};
 use crate::quantizer::rewriting;
 use crate::quantizer::{Params, Scheme};
 use crate::stats::{ChannelStats, Density};
 use crate::terms::{Bits, SiteId, Slot};
+
+/// Signs by key projection.
+pub(super) type KeySigns = HashMap<NodeId, Vec<f32>>;
 
 /// SmoothQuant's migration strength where a plan says nothing else.
 const ALPHA: f32 = 0.5;
@@ -129,10 +132,30 @@ impl Session {
         if !Density::new(&keys).peaks().bimodal() {
             return Ok(None);
         }
-        let axis = if matches!(graph.node(layer).op, Op::Conv { .. }) { 1 } else { -1 };
-        let sketches = self.observe_nodes(&variant.engine, &[(layer, axis)])?;
-        let signs = sketches.iter().flat_map(|sketch| sketch.channel_signs(false)).collect();
+        let signs = self.key_signs()?.get(&layer).cloned().unwrap_or_default();
         Ok(Some([("sign".to_owned(), signs)].into()))
+    }
+
+    /// Signs of the output channels of every key projection, from one pass over the calibration set. Other rewrites
+    /// change none of them.
+    fn key_signs(&self) -> Result<Arc<KeySigns>, SessionError> {
+        let mut known = lock(&self.key_signs);
+        if let Some(found) = &*known {
+            return Ok(Arc::clone(found));
+        }
+        let graph = &*self.model.graph;
+        let layers: Vec<NodeId> = graph
+            .rewritable(RewriteKind::SignFolding)
+            .into_iter()
+            .filter_map(|product| graph.key_projection(product))
+            .collect();
+        let axis = |layer: NodeId| if matches!(graph.node(layer).op, Op::Conv { .. }) { 1 } else { -1 };
+        let watched: Vec<(NodeId, isize)> = layers.iter().map(|&layer| (layer, axis(layer))).collect();
+        let sketches = self.observe_nodes(&self.base.engine, &watched)?;
+        let signs = layers.into_iter().zip(sketches.iter().map(|sketch| sketch.channel_signs(false)));
+        let made = Arc::new(signs.collect::<KeySigns>());
+        *known = Some(Arc::clone(&made));
+        Ok(made)
     }
 
     /// The rewritten model that a plan runs on, as far as its rewrites have numbers.

@@ -124,6 +124,11 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                 shared.stop(LONG);
                 let _ = long.send(request);
             }
+            Request::Method { generation, method, bits } => {
+                if let Some(plan) = shared.session.method_plan(&method, &bits) {
+                    shared.send(Event::Method { generation, plan: Arc::new(plan) });
+                }
+            }
             Request::Calibrate | Request::Export { .. } | Request::Save { .. } => {
                 let _ = long.send(request);
             }
@@ -390,6 +395,8 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
         }),
         recovered,
         presets: session.presets(),
+        methods: Session::method_views(),
+        rewrites: session.rewrite_views(),
         weight_schemes: choices::weight_schemes(),
         activation_schemes: choices::activation_schemes(),
     }

@@ -27,6 +27,8 @@ impl App {
                     self.gather_facts();
                 }
             }
+            // Nobody asks for one yet.
+            Event::Method { .. } => {}
             Event::Sample(sample) => return self.sampled(sample),
             Event::Set(set) => {
                 if set.complete {

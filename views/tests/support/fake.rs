@@ -128,6 +128,8 @@ pub fn model() -> ModelView {
         })
         .collect();
     let mut view = ModelView {
+        methods: Vec::new(),
+        rewrites: Vec::new(),
         name: "lavt-mini".into(),
         architecture: "lavt".into(),
         label: None,

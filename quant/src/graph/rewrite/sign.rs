@@ -13,7 +13,7 @@ use crate::graph::{Graph, NodeId, Op};
 #[derive(Debug)]
 pub(super) struct Pattern {
     pub(super) key: NodeId,
-    query: NodeId,
+    pub(super) query: NodeId,
     pub(super) key_channels: usize,
     /// Query channel → key channel; `None` where the query channel is not used here.
     meets: Vec<Option<usize>>,

@@ -1,0 +1,221 @@
+//! Compares every method on both bundled models and prints tables for BENCHMARKS.md:
+//!
+//! `cargo bench --workspace --bench methods [-- PART…]`, with PART of `methods`, `ablation`, `samples` (the methods that
+//! are fitted on the samples themselves, sequentially where the paper is); all if none is named.
+//!
+//! Each row of the first and the last table is a process of its own, whose time to make and fit the plan and whose peak
+//! memory are in it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::process::Command;
+use std::time::Instant;
+
+use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::graph::RewriteKind;
+use bitloupe_quant::method::{MethodBits, Protocol, method};
+use bitloupe_quant::models::ModelFiles;
+use bitloupe_quant::plan::{Plan, Rewrite, SitePlan};
+use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
+use bitloupe_quant::session::{Evaluation, FittedPlan, Options, Session};
+use bitloupe_quant::terms::{Bits, Role, Slot};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// A table by its name.
+type Part = (&'static str, fn() -> Outcome<()>);
+
+/// First argument of a process that measures one row.
+const CHILD: &str = "--row";
+const WIDTHS: [(u8, u8); 5] = [(8, 8), (6, 6), (4, 8), (4, 4), (3, 3)];
+
+fn open(sample: &str) -> Outcome<Session> {
+    let all = bitloupe_samples::bundled();
+    let bundled = all.iter().find(|b| b.name == sample).ok_or("no such sample")?;
+    let (name, label, files) = (bundled.name, bundled.label, bundled.files);
+    let model = ModelFiles::Embedded { name, label, files, replace: bundled.replacements()? };
+    let session = Session::open(&Options { threads: Some(2), ..Options::new(model) })?;
+    session.calibrate(&Cancel::default(), |_, _| {})?;
+    Ok(session)
+}
+
+fn evaluate(session: &Session, fitted: &FittedPlan) -> Outcome<Evaluation> {
+    Ok(session.evaluate(fitted, &Cancel::default(), |_, _, _| {})?)
+}
+
+/// mIoU, oIoU and agreement.
+fn figures(e: &Evaluation) -> String {
+    let score = |s: &Option<bitloupe_quant::eval::metrics::Scores>,
+                 of: fn(&bitloupe_quant::eval::metrics::Scores) -> f64| {
+        s.as_ref().map_or("–".to_owned(), |s| format!("{:.3}", of(s)))
+    };
+    format!(
+        "{} / {} / {}",
+        score(&e.quantized, |s| s.miou),
+        score(&e.quantized, |s| s.oiou),
+        score(&e.agreement, |s| s.miou)
+    )
+}
+
+/// One method on one model: prints a table row.
+fn row(sample: &str, name: &str, on_samples: bool) -> Outcome<()> {
+    let session = open(sample)?;
+    let protocol = method(name).ok_or("no such method")?.protocol();
+    let mut cells = Vec::new();
+    let mut seconds = 0.0;
+    for (w, a) in WIDTHS {
+        let bits = MethodBits::new(Bits::new(w)?, Bits::new(a)?);
+        let plan = session.method_plan(name, &bits).ok_or("no such method")?;
+        let start = Instant::now();
+        let fitted = if on_samples {
+            session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), |_, _| {})?
+        } else {
+            session.fit_plan(&plan)?
+        };
+        seconds += start.elapsed().as_secs_f64();
+        cells.push(figures(&evaluate(&session, &fitted)?));
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: f64 = peak.and_then(|p| p.split_whitespace().next()).unwrap_or("0").parse()?;
+    let sequential = if on_samples && protocol == Protocol::Sequential { ", sequential" } else { "" };
+    println!(
+        "| {name}{sequential} | {} | {:.2} s | {:.0} MiB |",
+        cells.join(" | "),
+        seconds / WIDTHS.len() as f64,
+        peak / 1024.0
+    );
+    Ok(())
+}
+
+/// All methods on both models.
+fn methods(on_samples: bool) -> Outcome<()> {
+    for bundled in bitloupe_samples::bundled() {
+        let session = open(bundled.name)?;
+        let float = evaluate(&session, &session.fit_plan(&session.float_plan())?)?;
+        let heads: Vec<String> = WIDTHS.iter().map(|(w, a)| format!("W{w}A{a}")).collect();
+        let fitted = if on_samples { "fitted on 32 samples" } else { "fitted from sketches of 64 samples" };
+        println!("\n`{}`, {fitted}; full precision {}\n", bundled.name, figures(&float));
+        println!("| method | {} | fit | peak |", heads.join(" | "));
+        println!("|---|{}---:|---:|", "---:|".repeat(heads.len()));
+        drop(session);
+        for name in Session::methods() {
+            let mode = if on_samples { "samples" } else { "sketch" };
+            let run =
+                Command::new(std::env::current_exe()?).args([CHILD, bundled.name, name, mode]).output()?;
+            print!("{}", String::from_utf8_lossy(&run.stdout));
+            if !run.status.success() {
+                eprintln!("{name}: {}", String::from_utf8_lossy(&run.stderr));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A quantizer or rewrite that is tried alone.
+struct Trial {
+    label: String,
+    role: Role,
+    scheme: Scheme,
+    rewrite: Option<RewriteKind>,
+}
+
+fn trials() -> Vec<Trial> {
+    let uniform = |range| Scheme::new(Family::Uniform, range);
+    let mut trials = Vec::new();
+    let mut add = |role: Role, scheme: Scheme, rewrite: Option<RewriteKind>| {
+        let label = rewrite.map_or_else(|| scheme.to_string(), |kind| format!("{scheme}, {kind}"));
+        trials.push(Trial { label, role, scheme, rewrite });
+    };
+    for role in [Role::PostSoftmax, Role::PostGelu, Role::PostLayerNorm, Role::Key] {
+        add(role, uniform(RangeSearch::MinMax), None);
+        add(role, uniform(RangeSearch::repq()), None);
+        add(role, uniform(RangeSearch::Mse { p: 2.0 }), None);
+    }
+    add(Role::PostSoftmax, Scheme::new(Family::LogSqrt2, RangeSearch::repq()), None);
+    for family in
+        [Family::Log2, Family::Agq, Family::Adalog, Family::Lnq, Family::LogIntSoftmax, Family::DrqSoftmax]
+    {
+        add(Role::PostSoftmax, Scheme::published(family), None);
+    }
+    for family in [Family::DrqGelu, Family::Adalog, Family::Hluq] {
+        add(Role::PostGelu, Scheme::published(family), None);
+    }
+    for family in [Family::ChannelGroups, Family::Ptf, Family::Rorq] {
+        add(Role::PostLayerNorm, Scheme::published(family), None);
+    }
+    add(Role::PostLayerNorm, uniform(RangeSearch::MinMax), Some(RewriteKind::NormReparameterization));
+    add(Role::PostLayerNorm, uniform(RangeSearch::repq()), Some(RewriteKind::NormReparameterization));
+    add(Role::PostLayerNorm, uniform(RangeSearch::MinMax), Some(RewriteKind::Smoothing));
+    add(Role::Key, Scheme::published(Family::Rorq), None);
+    add(Role::Key, uniform(RangeSearch::Bounded { p: 2.4 }), None);
+    add(Role::Key, uniform(RangeSearch::Bounded { p: 2.4 }), Some(RewriteKind::SignFolding));
+    trials
+}
+
+/// W8A8 min–max but for the sites of one role.
+fn trial_plan(session: &Session, trial: &Trial, bits: Bits) -> Outcome<Plan> {
+    let eight = MethodBits::new(Bits::EIGHT, Bits::EIGHT);
+    let mut plan = session.method_plan("minmax", &eight).ok_or("no method")?;
+    let graph = &session.model().graph;
+    for site in graph.sites() {
+        if site.role == trial.role && site.id.slot != Slot::Weight {
+            let by_channel = trial.scheme.granularity == bitloupe_quant::quantizer::Granularity::Channel;
+            if !by_channel || site.id.slot == Slot::Input {
+                plan.set(&site.id, Some(SitePlan::unfitted(trial.scheme.clone(), bits)));
+            }
+        }
+    }
+    if let Some(kind) = trial.rewrite {
+        plan.rewrites.extend(graph.rewritable(kind).into_iter().map(|node| Rewrite {
+            rewrite: kind.to_string(),
+            layer: graph.node(node).name.clone(),
+            vectors: BTreeMap::new(),
+        }));
+    }
+    Ok(plan)
+}
+
+/// Each quantizer alone on the sites it is made for, all else W8A8 min–max.
+fn ablation() -> Outcome<()> {
+    let widths = [6, 4, 3];
+    let sessions: Vec<(&str, Session)> =
+        bitloupe_samples::bundled().iter().map(|b| Ok((b.name, open(b.name)?))).collect::<Outcome<_>>()?;
+    let heads: Vec<String> = sessions
+        .iter()
+        .flat_map(|(name, _)| widths.iter().map(move |w| format!("{name} {w} bits")))
+        .collect();
+    println!("\nOne role at a time, all else W8A8 min–max: mIoU\n");
+    println!("| role | quantizer | {} |", heads.join(" | "));
+    println!("|---|---|{}", "---:|".repeat(heads.len()));
+    for trial in trials() {
+        let mut cells = Vec::new();
+        for (_, session) in &sessions {
+            for width in widths {
+                let fitted = session.fit_plan(&trial_plan(session, &trial, Bits::new(width)?)?)?;
+                let miou = evaluate(session, &fitted)?.quantized.map_or(f64::NAN, |s| s.miou);
+                cells.push(format!("{miou:.3}"));
+            }
+        }
+        println!("| {} | {} | {} |", trial.role, trial.label, cells.join(" | "));
+    }
+    Ok(())
+}
+
+fn main() -> Outcome<()> {
+    // Cargo adds `--bench`.
+    let said: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if let [mode, sample, name, fitted] = said.as_slice()
+        && mode == CHILD
+    {
+        return row(sample, name, fitted == "samples");
+    }
+    let parts: [Part; 3] =
+        [("methods", || methods(false)), ("ablation", ablation), ("samples", || methods(true))];
+    for (name, measure) in parts {
+        if said.is_empty() || said.iter().any(|s| s == name) {
+            measure()?;
+        }
+    }
+    Ok(())
+}

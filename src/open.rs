@@ -90,14 +90,18 @@ pub fn fit(session: &Session, plan: &Plan) -> Result<FittedPlan> {
 /// Makes and fits the plan of a method.
 pub fn fit_method(session: &Session, args: &MethodArgs) -> Result<FittedPlan> {
     let plan = method_plan(session, args)?;
-    if !args.exact {
+    let protocol = method(&plan.method).map_or(Protocol::Parallel, Method::protocol);
+    if !args.exact && protocol != Protocol::OutputLoss {
         return fit(session, &plan);
     }
     if session.stats().is_none() {
         calibrate(session)?;
     }
-    let protocol = method(&plan.method).map_or(Protocol::Parallel, Method::protocol);
-    Ok(session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), progress("fitting"))?)
+    let (cancel, progress) = (Cancel::default(), progress("fitting"));
+    Ok(match protocol {
+        Protocol::OutputLoss => session.fit_plan_by_output(&plan, &cancel, progress)?,
+        _ => session.fit_plan_on_samples(&plan, protocol, &cancel, progress)?,
+    })
 }
 
 /// Gathers sketches, with progress on standard error when a person is there.

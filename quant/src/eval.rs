@@ -1,3 +1,4 @@
 //! Judging a quantized model: masks against masks, tensors against tensors.
 
 pub mod metrics;
+pub mod output_loss;

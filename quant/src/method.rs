@@ -6,6 +6,7 @@
 
 mod adalog;
 mod ahcptq;
+mod detptq;
 mod fq_vit;
 mod place;
 mod plain;
@@ -15,6 +16,7 @@ mod ptq4vit;
 mod repq_vit;
 mod saq_sam;
 
+pub use detptq::EXPONENTS;
 pub use place::Place;
 
 use crate::graph::{Graph, RewriteKind};
@@ -54,6 +56,8 @@ pub enum Protocol {
     Parallel,
     /// Activations of the model whose earlier sites are quantized already.
     Sequential,
+    /// Exponents of errors are chosen by the loss of the model's results.
+    OutputLoss,
 }
 
 /// Bits of a method.
@@ -90,6 +94,7 @@ pub const METHODS: &[&dyn Method] = &[
     &ptq4sam::Ptq4Sam,
     &ptq4ris::Ptq4Ris,
     &adalog::AdaLog,
+    &detptq::DetPtq,
     &ahcptq::Ahcptq,
     &saq_sam::SaqSam,
 ];

@@ -8,6 +8,7 @@ mod choices;
 mod detail;
 mod error;
 mod evaluate;
+mod exponents;
 mod export;
 mod fit;
 pub mod messages;

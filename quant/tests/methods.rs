@@ -163,3 +163,30 @@ fn broken_rewrites_of_a_file_are_errors() {
     let error = with("layernorm-reparameterization", &norm, &numbers);
     assert!(error.contains("expected"), "{error}");
 }
+
+#[test]
+fn exponents_are_chosen_by_the_loss_of_the_results() {
+    use bitloupe_quant::eval::output_loss::OutputLoss;
+    use bitloupe_quant::exec::{NoTap, Quantization};
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let plan = session.method_plan("detptq", &bits(3)).unwrap();
+    let chosen = session.fit_plan_by_output(&plan, &Cancel::default(), |_, _| {}).unwrap();
+    let plain = session.fit_plan(&plan).unwrap();
+    assert_ne!(chosen.params, plain.params, "no site chose another exponent");
+    let loss = |fitted: &FittedPlan| -> f64 {
+        let set = session.calibration().unwrap();
+        let quantization = session.quantization(fitted).unwrap();
+        let none = Quantization::none(&session.model().graph);
+        (0..set.len())
+            .map(|i| {
+                let inputs = session.inputs(set, i).unwrap();
+                let run = |q| session.engine().run(&inputs, q, None, &mut NoTap, &Cancel::default()).unwrap();
+                let (a, b) = (run(&none), run(&quantization));
+                OutputLoss::of_shape(a.outputs[0].shape()).between(&a.outputs[0], &b.outputs[0])
+            })
+            .sum()
+    };
+    assert!(loss(&chosen) < loss(&plain), "{} {}", loss(&chosen), loss(&plain));
+}

@@ -67,7 +67,9 @@ fn row(sample: &str, name: &str, on_samples: bool) -> Outcome<()> {
         let bits = MethodBits::new(Bits::new(w)?, Bits::new(a)?);
         let plan = session.method_plan(name, &bits).ok_or("no such method")?;
         let start = Instant::now();
-        let fitted = if on_samples {
+        let fitted = if protocol == Protocol::OutputLoss {
+            session.fit_plan_by_output(&plan, &Cancel::default(), |_, _| {})?
+        } else if on_samples {
             session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), |_, _| {})?
         } else {
             session.fit_plan(&plan)?

@@ -16,6 +16,7 @@ mod ptq4sam_agq;
 mod ranges;
 mod regions;
 mod repq;
+mod rewrites;
 
 use ledger::{Ledger, Section};
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ const CHECKS: &[Check] = &[
     ("ptq4ris", output::ptq4ris),
     ("saq_pcc", output::overlap),
     ("smoothquant", ranges::smoothquant),
+    ("repq", rewrites::repq),
+    ("smoothquant", rewrites::smoothquant),
 ];
 
 fn main() -> ExitCode {

@@ -1,7 +1,8 @@
 //! Compares every method on both bundled models and prints tables for BENCHMARKS.md:
 //!
-//! `cargo bench --workspace --bench methods [-- PART…]`, with PART of `methods`, `ablation`, `samples` (the methods that
-//! are fitted on the samples themselves, sequentially where the paper is); all if none is named.
+//! `cargo bench --workspace --bench methods [-- PART…]`, with PART of `methods`, `ablation`, `sketches` (the error of fits
+//! from sketches against fits on the values), `samples` (the methods that are fitted on the samples themselves,
+//! sequentially where the paper is); all if none is named.
 //!
 //! Each row of the first and the last table is a process of its own, whose time to make and fit the plan and whose peak
 //! memory are in it.
@@ -11,14 +12,15 @@ use std::error::Error;
 use std::process::Command;
 use std::time::Instant;
 
-use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::exec::{Cancel, Decision, ExecError};
 use bitloupe_quant::graph::RewriteKind;
 use bitloupe_quant::method::{MethodBits, Protocol, method};
 use bitloupe_quant::models::ModelFiles;
 use bitloupe_quant::plan::{Plan, Rewrite, SitePlan};
-use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
+use bitloupe_quant::quantizer::{Distribution, Family, Params, RangeSearch, Scheme, Survey, quantizer};
 use bitloupe_quant::session::{Evaluation, FittedPlan, Options, Session};
-use bitloupe_quant::terms::{Bits, Role, Slot};
+use bitloupe_quant::stats::Sketch;
+use bitloupe_quant::terms::{Bits, Layout, Role, Slot};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -204,6 +206,79 @@ fn ablation() -> Outcome<()> {
     Ok(())
 }
 
+/// The mean squared error of parameters on values.
+fn error(values: &[f32], layout: Layout, params: &Params) -> f64 {
+    let mut out = values.to_vec();
+    quantizer(params.scheme.family).fake_quantize(&mut out, layout, params);
+    let sum: f64 = values.iter().zip(&out).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    sum / values.len().max(1) as f64
+}
+
+/// For every site of both models and every quantizer offered for it: the error of the fit from a sketch against that of
+/// the fit on the values.
+fn sketches() -> Outcome<()> {
+    const SAMPLES: usize = 2;
+    let mut ratios: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for bundled in bitloupe_samples::bundled() {
+        let session = open(bundled.name)?;
+        let graph = session.model().graph.clone();
+        let set = session.calibration().ok_or("no calibration set")?;
+        let inputs = (0..SAMPLES).map(|i| Ok(session.inputs(set, i)?)).collect::<Outcome<Vec<_>>>()?;
+        session.engine().lockstep(
+            &inputs,
+            false,
+            &Cancel::default(),
+            |node, operands| -> Result<Decision, ExecError> {
+                let sites = graph.sites().iter().enumerate().filter(|(_, site)| site.node == node);
+                for (index, site) in sites {
+                    let Some(operand) = site.operand.and_then(|operand| operands.get(operand)) else {
+                        continue;
+                    };
+                    let values: Vec<f32> =
+                        operand.iter().flat_map(|value| value.as_slice()).copied().collect();
+                    let layout = if site.layout.channels == 1 {
+                        Layout::tensor(values.len())
+                    } else {
+                        Layout { outer: site.layout.outer * SAMPLES, ..site.layout }
+                    };
+                    let mut sketch = Sketch::new(layout.channels);
+                    if sketch.observe(&values, layout).is_err() {
+                        continue;
+                    }
+                    let survey = Survey::new(&sketch);
+                    for scheme in session.schemes(index) {
+                        for bits in [4, 8] {
+                            let Ok(bits) = Bits::new(bits) else { continue };
+                            let family = quantizer(scheme.family);
+                            let exact =
+                                family.fit(&Distribution::Raw { values: &values, layout }, &scheme, bits);
+                            let quick = family.fit(&Distribution::Survey(&survey), &scheme, bits);
+                            let (Ok(exact), Ok(quick)) = (exact, quick) else { continue };
+                            let (least, found) =
+                                (error(&values, layout, &exact), error(&values, layout, &quick));
+                            let ratio = if least > 0.0 { found / least } else { 1.0 };
+                            ratios.entry(format!("{scheme}, {bits} bits")).or_default().push(ratio);
+                        }
+                    }
+                }
+                Ok(Vec::new())
+            },
+        )?;
+    }
+    println!(
+        "\nError of the fit from a sketch / of the fit on the values, all sites of both bundled models\n"
+    );
+    println!("| quantizer | sites | median | worst | beyond 1.02 |");
+    println!("|---|---:|---:|---:|---:|");
+    for (name, mut of) in ratios {
+        of.sort_by(f64::total_cmp);
+        let (median, worst) = (of[of.len() / 2], of[of.len() - 1]);
+        let beyond = of.iter().filter(|ratio| **ratio > 1.02).count();
+        println!("| {name} | {} | {median:.4} | {worst:.3} | {beyond} |", of.len());
+    }
+    Ok(())
+}
+
 fn main() -> Outcome<()> {
     // Cargo adds `--bench`.
     let said: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -212,8 +287,12 @@ fn main() -> Outcome<()> {
     {
         return row(sample, name, fitted == "samples");
     }
-    let parts: [Part; 3] =
-        [("methods", || methods(false)), ("ablation", ablation), ("samples", || methods(true))];
+    let parts: [Part; 4] = [
+        ("methods", || methods(false)),
+        ("ablation", ablation),
+        ("sketches", sketches),
+        ("samples", || methods(true)),
+    ];
     for (name, measure) in parts {
         if said.is_empty() || said.iter().any(|s| s == name) {
             measure()?;

@@ -102,7 +102,7 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
             Grid::containing_zero(lo, hi, bits, false)
         }
         RangeSearch::Kl => {
-            let (lo, hi) = kl_range(&Data::Buckets(survey.buckets()), lo, hi, bits);
+            let (lo, hi) = kl_range(survey.buckets(), lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
         RangeSearch::Shrink | RangeSearch::Omse => {

@@ -15,6 +15,7 @@ use super::scheme::{Family, Granularity, RangeSearch, Scheme};
 use super::search::{self, Data, Side};
 use super::survey::Survey;
 use super::{Quantizer, check_family};
+use crate::stats::Sketch;
 use crate::terms::{Bits, Layout};
 use rayon::prelude::*;
 
@@ -151,7 +152,11 @@ fn fit_group(values: &[f32], side: Side, scheme: &Scheme, bits: Bits) -> Grid {
             Grid::containing_zero(lo, hi, bits, false)
         }
         RangeSearch::Kl => {
-            let (lo, hi) = search::kl_range(&Data::Values(values), lo, hi, bits);
+            // A matter of histograms anyway: of the same buckets as from a sketch, so that both give one range.
+            let mut sketch = Sketch::new(1);
+            let seen = sketch.observe(values, Layout::tensor(values.len()));
+            let buckets = if seen.is_ok() { sketch.buckets() } else { Vec::new() };
+            let (lo, hi) = search::kl_range(&buckets, lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
         RangeSearch::Shrink | RangeSearch::Omse => {

@@ -80,12 +80,17 @@ impl Session {
         })
     }
 
+    /// What a site can be given.
+    pub fn schemes(&self, index: usize) -> Vec<Scheme> {
+        let site = &self.model.graph.sites()[index];
+        choices::schemes(site, &self.model.graph.node(site.node).op)
+    }
+
     /// Every choice at every width, from the sketch alone; and the milliseconds it took.
     pub fn choices(&self, index: usize, sketch: &Sketch) -> (Vec<ChoiceView>, f64) {
         use rayon::prelude::*;
         let start = Instant::now();
-        let site = &self.model.graph.sites()[index];
-        let schemes = choices::schemes(site, &self.model.graph.node(site.node).op);
+        let schemes = self.schemes(index);
         let survey = Survey::new(sketch);
         let data = Distribution::Survey(&survey);
         let score = |scheme: &Scheme| {

@@ -1,6 +1,6 @@
 //! The range of least divergence.
 
-use super::Data;
+use crate::stats::Bucket;
 use crate::terms::Bits;
 
 /// Bins of the histogram of magnitudes; fewer for fewer values, since the divergence of a histogram that is
@@ -17,20 +17,17 @@ const STRIDE: usize = 4;
 /// the same bins (without that mass) quantized to the levels of one side and spread over their non-empty bins.
 /// The threshold of least `KL(P ‖ Q)` clips both ends. Thresholds are tried every 4 bins; within a level `Q` is
 /// constant, so the sum over bins is one over levels of prefix sums.
-pub(in crate::quantizer) fn kl_range(data: &Data<'_>, lo: f32, hi: f32, bits: Bits) -> (f32, f32) {
+pub(in crate::quantizer) fn kl_range(buckets: &[Bucket], lo: f32, hi: f32, bits: Bits) -> (f32, f32) {
     let reach = f64::from(lo.abs().max(hi.abs()));
     // One side of a grid about zero has half of the levels.
     let both = lo < 0.0 && hi > 0.0;
     let levels = bits.levels().map_or(usize::MAX, |n| n as usize / if both { 2 } else { 1 });
-    let count: u64 = match data {
-        Data::Values(values) => values.len() as u64,
-        Data::Buckets(buckets) => buckets.iter().map(|bucket| bucket.count).sum(),
-    };
+    let count: u64 = buckets.iter().map(|bucket| bucket.count).sum();
     let all = ((count / VALUES_PER_BIN) as usize).clamp(FEWEST_BINS, MOST_BINS);
     if levels >= all || reach == 0.0 {
         return (lo, hi);
     }
-    let prefix = Prefix::new(&histogram(data, reach, all));
+    let prefix = Prefix::new(&histogram(buckets, reach, all));
     let mut best = (f64::INFINITY, all);
     let mut bins = levels.max(STRIDE);
     while bins <= all {
@@ -45,21 +42,14 @@ pub(in crate::quantizer) fn kl_range(data: &Data<'_>, lo: f32, hi: f32, bits: Bi
 }
 
 /// Counts of the magnitudes in equal bins up to `reach`, zeros left out: every grid holds them.
-fn histogram(data: &Data<'_>, reach: f64, bins: usize) -> Vec<f64> {
+fn histogram(buckets: &[Bucket], reach: f64, bins: usize) -> Vec<f64> {
     let mut counts = vec![0.0; bins];
     let bin = |x: f64| ((x.abs() / reach * bins as f64) as usize).min(bins - 1);
-    match data {
-        Data::Values(values) => {
-            values.iter().filter(|x| **x != 0.0).for_each(|&x| counts[bin(f64::from(x))] += 1.0);
-        }
-        Data::Buckets(buckets) => {
-            for bucket in buckets.iter().filter(|bucket| bucket.lo != 0.0 || bucket.hi != 0.0) {
-                let (a, b) = (bin(bucket.lo), bin(bucket.hi));
-                let (a, b) = (a.min(b), a.max(b));
-                let share = bucket.count as f64 / (b - a + 1) as f64;
-                counts[a..=b].iter_mut().for_each(|count| *count += share);
-            }
-        }
+    for bucket in buckets.iter().filter(|bucket| bucket.lo != 0.0 || bucket.hi != 0.0) {
+        let (a, b) = (bin(bucket.lo), bin(bucket.hi));
+        let (a, b) = (a.min(b), a.max(b));
+        let share = bucket.count as f64 / (b - a + 1) as f64;
+        counts[a..=b].iter_mut().for_each(|count| *count += share);
     }
     counts
 }

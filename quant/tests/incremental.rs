@@ -313,7 +313,7 @@ fn cancelled_jobs_of_a_session_return_at_once_and_change_nothing() {
         stop(&cancel, done);
     });
     assert!(stopped.unwrap_err().is_cancelled());
-    assert!(last < 20, "{last} samples ran after the request");
+    assert!(last < 36, "{last} samples ran after the request");
     assert!(session.stats().is_none());
     session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
     let whole = start.elapsed();

@@ -16,8 +16,6 @@ pub(super) fn weight_schemes() -> Vec<Scheme> {
         uniform(mse(2.0)).symmetric().per_channel(),
         uniform(RangeSearch::MinMax).per_channel(),
         uniform(RangeSearch::repq()).per_channel(),
-        uniform(mse(2.0)).per_channel(),
-        uniform(RangeSearch::Shrink).per_channel(),
         uniform(RangeSearch::MinMax).symmetric(),
         uniform(mse(2.0)).symmetric(),
     ]

@@ -12,7 +12,7 @@ use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
 use crate::terms::{Layout, Slot};
 
 /// Samples that run side by side on a thread: their sketches stay in the processor's caches meanwhile.
-const GROUP: usize = 8;
+const GROUP: usize = 4;
 
 /// Sketches of all activation sites, by [`Graph::sites`] index (weights have theirs in the session).
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::messages::{ChoiceView, Generation, HistogramView, SiteDetail, SiteSummary};
 use super::{Session, SessionError, choices};
 use crate::plan::{Plan, SitePlan};
-use crate::quantizer::{Distribution, Params, Scheme, Survey, predict_surveyed, quantizer};
+use crate::quantizer::{Distribution, Family, Params, Scheme, Survey, predict_surveyed, quantizer};
 use crate::stats::{Evidence, Histogram, Sketch, diagnose};
 use crate::terms::{Bits, Layout, SiteId};
 
@@ -96,6 +96,8 @@ impl Session {
         let score = |scheme: &Scheme| {
             let sqnr_db = Bits::ALL
                 .iter()
+                // Grids of another shape have a level per code: at 16 bits they cost more than all widths together.
+                .filter(|bits| scheme.family == Family::Uniform || bits.levels().is_some_and(|n| n <= 256))
                 .filter_map(|&bits| {
                     let params = quantizer(scheme.family).fit(&data, scheme, bits).ok()?;
                     Some((bits, predict_surveyed(&survey, &params).sqnr_db))

@@ -4,7 +4,7 @@
 //! therefore at most 1/256 of its value wide, needs no range in advance and means the same in every sketch.
 
 /// Bits of a value below its key.
-pub(super) const SHIFT: u32 = 15;
+const SHIFT: u32 = 15;
 /// Buckets of one sign and exponent.
 pub(super) const PAGE: usize = 256;
 /// Pages: two signs, 256 exponents.

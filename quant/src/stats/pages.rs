@@ -1,46 +1,35 @@
 //! The counts of all buckets of one sketch.
 
-use super::buckets::{BUCKETS, Bucket, PAGE, PAGES, SHIFT, key};
+use super::buckets::{Bucket, PAGE, PAGES, key};
 use crate::exec::kernels::dispatch::multiversion;
 
-/// Values whose places are found together, in vector registers, before they are counted one by one.
+/// Values whose keys are taken together, in vector registers, before they are counted one by one.
 const CHUNK: usize = 64;
-/// Zeros are counted in one place per position in a group of so many, so that runs of them do not wait for their own
-/// increments; so is what has no place.
+/// Zeros are counted in one bucket per position in a group of so many, so that runs of them do not wait for their
+/// own increments.
 const LANES: usize = 16;
 /// Counts in a cache line.
 const LINE: usize = 32;
 /// Values counted before anything is checked.
 const PART: usize = 4096;
+/// Takes the keys of zeros; a page of non-finite values, which has no counts of its own.
+const ASIDE: u32 = (PAGES as u32 - 1) * PAGE as u32;
 
-/// Counts of finite non-zero values by key.
+/// Counts of finite non-zero values by key; a page is allocated when it is first touched.
 ///
 /// The counts are incremented where they stay: copying them from a table of the thread would cost more than the
-/// increments of a small tensor. Each sign has one run of pages that spans all exponents seen, so that a key leads to
-/// its count by one addition.
+/// increments of a small tensor.
 #[derive(Debug, Clone)]
 pub(super) struct Pages {
-    /// Of positive and of negative values.
-    spans: [Span; 2],
-    /// The first [`PAGE`] places are for what has no count of its own, whose content is not part of the sketch and is
-    /// zero between calls. Narrow, because the counts of all sites together should stay in the caches while the
-    /// model runs.
+    /// What to add to a key, wrapping, for the place of its count. Pages without counts share the first [`PAGE`]
+    /// places, whose content is not part of the sketch and is zero between calls.
+    offsets: Box<[u32; PAGES]>,
+    /// Narrow, because the counts of all sites together should stay in the caches while the model runs.
     counts: Vec<u16>,
     /// What no longer fitted into `counts`: empty or as long.
     carried: Vec<u64>,
     /// No count is larger.
     bound: u64,
-}
-
-/// The keys of one sign that have counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
-    /// The first key.
-    first: u32,
-    /// Keys; whole pages.
-    keys: u32,
-    /// Place of the first key's count.
-    place: u32,
 }
 
 /// What a block of values holds besides finite non-zero ones.
@@ -54,45 +43,25 @@ pub(super) struct Tally {
 
 impl Pages {
     pub(super) fn new() -> Self {
-        let none = |first| Span { first, keys: 0, place: PAGE as u32 };
-        Self {
-            spans: [none(0), none((BUCKETS / 2) as u32)],
-            counts: vec![0; PAGE],
-            carried: Vec::new(),
-            bound: 0,
-        }
+        let offsets = Box::new(std::array::from_fn(|page| offset(page, 0)));
+        Self { offsets, counts: vec![0; PAGE], carried: Vec::new(), bound: 0 }
     }
 
-    /// Where the counts of a page begin, if it has any.
-    fn place(&self, page: usize) -> Option<usize> {
-        let span = &self.spans[page / (PAGES / 2) % 2];
-        let at = ((page * PAGE) as u32).wrapping_sub(span.first);
-        (at < span.keys).then(|| (span.place + at) as usize)
+    /// Where the counts of a page begin; 0 if it has none.
+    fn place(&self, page: usize) -> usize {
+        self.offsets[page].wrapping_add(offset(0, page * PAGE)) as usize
     }
 
-    /// The same, with counts made if need be, for all pages of the sign between this one and those that are there.
+    /// The same, with counts made if need be.
     fn make(&mut self, page: usize) -> usize {
-        if let Some(place) = self.place(page) {
-            return place;
+        if self.place(page) == 0 {
+            self.offsets[page] = offset(page, self.counts.len());
+            self.counts.resize(self.counts.len() + PAGE, 0);
+            if !self.carried.is_empty() {
+                self.carried.resize(self.counts.len(), 0);
+            }
         }
-        let (sign, key) = (page / (PAGES / 2) % 2, (page * PAGE) as u32);
-        let mut spans = self.spans;
-        let span = &mut spans[sign];
-        let (first, upto) = if span.keys == 0 {
-            (key, key + PAGE as u32)
-        } else {
-            (span.first.min(key), (span.first + span.keys).max(key + PAGE as u32))
-        };
-        (span.first, span.keys) = (first, upto - first);
-        spans[0].place = PAGE as u32;
-        spans[1].place = spans[0].place + spans[0].keys;
-        let len = (spans[1].place + spans[1].keys) as usize;
-        self.counts = moved(&self.counts, &self.spans, &spans, len);
-        if !self.carried.is_empty() {
-            self.carried = moved(&self.carried, &self.spans, &spans, len);
-        }
-        self.spans = spans;
-        self.place(page).unwrap_or(0)
+        self.place(page)
     }
 
     /// Makes room for `more`, at most [`u16::MAX`], in every count.
@@ -116,14 +85,14 @@ impl Pages {
         let mut all = Tally::default();
         for part in values.chunks(PART) {
             self.reserve(part.len() as u64);
-            count(part, &self.spans, &mut self.counts);
-            let sum = |counts: &[u16]| counts.iter().map(|&count| u32::from(count)).sum::<u32>();
-            all.zeros += sum(&self.counts[..LANES]);
-            let aside = sum(&self.counts[LANES..2 * LANES]);
-            self.counts[..2 * LANES].fill(0);
-            if aside > 0 {
-                all.non_finite += self.count_new_pages(part);
+            let tally = count(part, &self.offsets, &mut self.counts);
+            let aside: u32 = self.counts[..PAGE].iter().map(|&count| u32::from(count)).sum();
+            self.counts[..PAGE].fill(0);
+            if aside != tally.zeros + tally.non_finite {
+                self.count_new_pages(part);
             }
+            all.zeros += tally.zeros;
+            all.non_finite += tally.non_finite;
         }
         all
     }
@@ -134,21 +103,25 @@ impl Pages {
         std::hint::black_box(self.counts.iter().step_by(LINE).fold(0, |all, count| all ^ count));
     }
 
-    /// Counts the values of a block whose pages are not there yet, and says how many are not finite.
+    /// Counts the values of a block whose pages are not there yet.
     #[cold]
-    fn count_new_pages(&mut self, values: &[f32]) -> u32 {
-        let known: [bool; PAGES] = std::array::from_fn(|page| self.place(page).is_some());
-        let mut non_finite = 0;
+    fn count_new_pages(&mut self, values: &[f32]) {
+        let mut new = [false; PAGES];
         for &value in values {
             let key = key(value);
-            if !value.is_finite() {
-                non_finite += 1;
-            } else if value != 0.0 && !known[key / PAGE] {
-                let place = self.make(key / PAGE) + key % PAGE;
+            let page = key / PAGE;
+            if value == 0.0 || !value.is_finite() {
+                continue;
+            }
+            if self.place(page) == 0 {
+                new[page] = true;
+                self.make(page);
+            }
+            if new[page] {
+                let place = self.place(page) + key % PAGE;
                 self.counts[place] += 1;
             }
         }
-        non_finite
     }
 
     /// Adds counts to a page; `false` if there is no such page.
@@ -174,7 +147,10 @@ impl Pages {
 
     /// The counts of a page, if there are any.
     fn page(&self, page: usize) -> Option<[u64; PAGE]> {
-        let place = self.place(page)?;
+        let place = self.place(page);
+        if place == 0 {
+            return None;
+        }
         let mut counts = [0; PAGE];
         for (all, &count) in counts.iter_mut().zip(&self.counts[place..]) {
             *all = u64::from(count);
@@ -182,8 +158,7 @@ impl Pages {
         if let Some(carried) = self.carried.get(place..) {
             counts.iter_mut().zip(carried).for_each(|(all, &more)| *all = all.saturating_add(more));
         }
-        // Pages between those that were met are there and empty.
-        counts.iter().any(|&count| count > 0).then_some(counts)
+        Some(counts)
     }
 
     /// Pages in use with their numbers.
@@ -240,35 +215,29 @@ impl PartialEq for Pages {
     }
 }
 
-/// Counts in the places of other spans, which hold all keys of the old ones.
-fn moved<T: Copy + Default>(counts: &[T], old: &[Span; 2], new: &[Span; 2], len: usize) -> Vec<T> {
-    let mut to = vec![T::default(); len];
-    for (old, new) in old.iter().zip(new) {
-        if old.keys > 0 {
-            let place = (new.place + (old.first - new.first)) as usize;
-            let from = &counts[old.place as usize..(old.place + old.keys) as usize];
-            to[place..place + from.len()].copy_from_slice(from);
-        }
-    }
-    to
+/// What leads from the keys of `page` to `place` and the places after it.
+const fn offset(page: usize, place: usize) -> u32 {
+    (place as u32).wrapping_sub((page * PAGE) as u32)
 }
 
 multiversion! {
-    /// Increments the counts of all values. Zeros are counted in the first [`LANES`] places, what has no place in
-    /// the next.
-    fn count(values: &[f32], spans: &[Span; 2], counts: &mut [u16]) {
-        let mut places = [0; CHUNK];
+    /// Increments the counts of all values; zeros and what has no page are counted in the first [`PAGE`] places.
+    fn count(values: &[f32], offsets: &[u32; PAGES], counts: &mut [u16]) -> Tally {
+        let (mut zeros, mut non_finite) = ([0; LANES], [0; LANES]);
+        let mut keys = [0; CHUNK];
         let (chunks, rest) = values.as_chunks::<CHUNK>();
         for chunk in chunks {
-            find_places(chunk, &mut places, spans);
-            increment(&places, counts);
+            take_keys(chunk, &mut keys, &mut zeros, &mut non_finite);
+            increment(&keys, offsets, counts);
         }
         if !rest.is_empty() {
-            let mut chunk = [0.0; CHUNK];
+            // Filled up with what is neither zero nor without end.
+            let mut chunk = [1.0; CHUNK];
             chunk[..rest.len()].copy_from_slice(rest);
-            find_places(&chunk, &mut places, spans);
-            increment(&places[..rest.len()], counts);
+            take_keys(&chunk, &mut keys, &mut zeros, &mut non_finite);
+            increment(&keys[..rest.len()], offsets, counts);
         }
+        Tally { zeros: zeros.iter().sum(), non_finite: non_finite.iter().sum() }
     }
 }
 
@@ -277,32 +246,30 @@ fn largest(counts: &[u16]) -> u16 {
     counts.iter().fold(0, |largest, &count| largest.max(count))
 }
 
-/// The places of the counts of a chunk.
+/// The keys of a chunk, those of zeros replaced, and counts of what is special.
 #[inline(always)]
-fn find_places(chunk: &[f32; CHUNK], places: &mut [u32; CHUNK], [positive, negative]: &[Span; 2]) {
-    let (b, n) = (positive.place.wrapping_sub(positive.first), negative.place.wrapping_sub(negative.first));
-    for (values, places) in chunk.as_chunks::<LANES>().0.iter().zip(places.as_chunks_mut::<LANES>().0) {
+fn take_keys(
+    chunk: &[f32; CHUNK],
+    keys: &mut [u32; CHUNK],
+    zeros: &mut [u32; LANES],
+    non_finite: &mut [u32; LANES],
+) {
+    for (values, keys) in chunk.as_chunks::<LANES>().0.iter().zip(keys.as_chunks_mut::<LANES>().0) {
         for lane in 0..LANES {
-            let bits = values[lane].to_bits();
-            let key = bits >> SHIFT;
-            let below = bits >> 31 != 0;
-            let (first, keys) = (
-                if below { negative.first } else { positive.first },
-                if below { negative.keys } else { positive.keys },
-            );
-            let place = key.wrapping_add(if below { n } else { b });
-            let place = if key.wrapping_sub(first) < keys { place } else { (LANES + lane) as u32 };
-            places[lane] = if bits << 1 == 0 { lane as u32 } else { place };
+            let magnitude = values[lane].to_bits() & 0x7fff_ffff;
+            let zero = magnitude == 0;
+            zeros[lane] += u32::from(zero);
+            non_finite[lane] += u32::from(magnitude >= f32::INFINITY.to_bits());
+            keys[lane] = if zero { ASIDE + lane as u32 } else { key(values[lane]) as u32 };
         }
     }
 }
 
 #[inline(always)]
-fn increment(places: &[u32], counts: &mut [u16]) {
-    for &place in places {
-        let count = &mut counts[place as usize];
-        // `reserve` left room.
-        *count = count.wrapping_add(1);
+fn increment(keys: &[u32], offsets: &[u32; PAGES], counts: &mut [u16]) {
+    for &key in keys {
+        let place = key.wrapping_add(offsets[key as usize / PAGE % PAGES]);
+        counts[place as usize] += 1;
     }
 }
 

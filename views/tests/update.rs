@@ -24,6 +24,7 @@ fn kinds(requests: &[Request]) -> Vec<&'static str> {
         Request::Show { .. } => "show",
         Request::Evaluate { .. } => "evaluate",
         Request::Site { .. } => "site",
+        Request::Method { .. } => "method",
         Request::Export { .. } => "export",
         Request::Save { .. } => "save",
         Request::Journal { .. } => "journal",

@@ -27,8 +27,7 @@ impl App {
                     self.gather_facts();
                 }
             }
-            // Nobody asks for one yet.
-            Event::Method { .. } => {}
+            Event::Method { generation, plan } => return self.take_method(generation, &plan),
             Event::Sample(sample) => return self.sampled(sample),
             Event::Set(set) => {
                 if set.complete {

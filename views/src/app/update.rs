@@ -76,6 +76,10 @@ impl App {
         if let Some(overlay) = self.overlays.last_mut() {
             match (overlay, wheel) {
                 (Overlay::Help(finder) | Overlay::Palette(finder), Some(by)) => finder.step(by),
+                (Overlay::Methods(form), Some(by)) => {
+                    let last = self.model.as_ref().map_or(0, |model| model.methods.len()).saturating_sub(1);
+                    form.cursor = form.cursor.saturating_add_signed(by).min(last);
+                }
                 (Overlay::Messages(scroll), Some(by)) => {
                     *scroll = scroll.saturating_add_signed(-by).min(self.notes.len().saturating_sub(1));
                 }
@@ -118,11 +122,12 @@ impl App {
                 }
                 self.step(line as isize - self.layers.cursor as isize)
             }
-            Pane::Quantizers if row >= 2 && row - 2 < self.choices().len() => {
-                if focused && row - 2 == self.choice {
+            Pane::Quantizers if row >= 2 && self.choice_offset + row - 2 < self.choices().len() => {
+                let place = self.choice_offset + row - 2;
+                if focused && place == self.choice {
                     return self.act(Action::Enter, None);
                 }
-                self.choice = row - 2;
+                self.choice = place;
                 Vec::new()
             }
             _ => Vec::new(),

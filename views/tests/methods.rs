@@ -206,6 +206,27 @@ fn edits_go_to_the_marked_layers() {
 }
 
 #[test]
+fn a_held_space_marks_a_run_of_layers() {
+    let mut harness = ready();
+    let first = harness.app.layers.layer().unwrap();
+    harness.press(&[" ", " ", " ", " ", " ", " ", " ", " "]);
+    let marked: Vec<usize> = harness.app.layers.marked().iter().copied().collect();
+    assert_eq!(marked, (first..first + 8).collect::<Vec<_>>(), "the line of the next group is passed over");
+    assert!(!harness.app.plan.is_dirty());
+    harness.press(&["f"]);
+    assert!(harness.app.notes.back().unwrap().text.contains("of the marked layers"));
+}
+
+#[test]
+fn the_cursor_of_the_quantizers_follows_the_plan() {
+    let mut harness = ready();
+    harness.press(&["R", "down", "w", "4", "4", "enter"]);
+    assert_eq!(harness.app.choice, harness.app.current_choice().unwrap());
+    harness.press(&["u"]);
+    assert_eq!(harness.app.choice, harness.app.current_choice().unwrap());
+}
+
+#[test]
 fn a_group_is_marked_as_a_whole() {
     let mut harness = ready();
     harness.press(&["home", " "]);

@@ -220,7 +220,7 @@ impl App {
             return self.enter();
         }
         self.layers.toggle_mark();
-        if self.on_group() { Vec::new() } else { self.step(1) }
+        if self.on_group() { Vec::new() } else { self.step_layer(1) }
     }
 
     fn enter(&mut self) -> Vec<Effect> {

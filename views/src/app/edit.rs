@@ -19,7 +19,12 @@ impl App {
     pub(super) fn set_bits(&mut self, bits: Bits) -> Vec<Effect> {
         let sites = self.targets();
         let fallback = self.default_scheme();
-        if self.plan.set_bits(&sites, bits, fallback.as_ref()) { self.edited() } else { Vec::new() }
+        if self.plan.set_bits(&sites, bits, fallback.as_ref()) {
+            self.say_marked(sites.len());
+            self.edited()
+        } else {
+            Vec::new()
+        }
     }
 
     /// One step along the offered bits.
@@ -56,7 +61,20 @@ impl App {
             self.note(Level::Warning, format!("no marked layer has a {role} site; X clears the marks"));
             return Vec::new();
         }
-        if self.plan.set_scheme(&sites, &scheme, bits) { self.edited() } else { Vec::new() }
+        if self.plan.set_scheme(&sites, &scheme, bits) {
+            self.say_marked(sites.len());
+            self.edited()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Says that an edit went to marked layers, which need not be on the screen.
+    fn say_marked(&mut self, sites: usize) {
+        if !self.layers.marked().is_empty() {
+            let word = if sites == 1 { "site" } else { "sites" };
+            self.note(Level::Info, format!("edited {sites} {word} of the marked layers; X clears the marks"));
+        }
     }
 
     /// Gives the shown site's choice to all sites of its role.

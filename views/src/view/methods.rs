@@ -46,7 +46,7 @@ pub(super) fn draw(app: &App, form: &MethodForm, area: Rect, buffer: &mut Buffer
     for (row, line) in field_lines(app, form, wide).into_iter().enumerate().take(usize::from(fields.height)) {
         line.render(Rect { y: fields.y + row as u16, height: 1, ..fields }, buffer);
     }
-    hint_line(app, form, method, wide).render(hints, buffer);
+    hint_line(app, form, method, usize::from(hints.width)).render(hints, buffer);
 }
 
 fn name_list(app: &App, model: &ModelView, cursor: usize, area: Rect, buffer: &mut Buffer) {
@@ -147,25 +147,23 @@ fn scopes(app: &App, form: &MethodForm, wide: bool) -> Line<'static> {
     Line::from(spans)
 }
 
-fn hint_line(app: &App, form: &MethodForm, method: &MethodView, wide: bool) -> Line<'static> {
+/// What Enter would do, and as many other keys as have room.
+fn hint_line(app: &App, form: &MethodForm, method: &MethodView, width: usize) -> Line<'static> {
     let theme = &app.theme;
-    let key = |key: &str| Span::styled(format!(" {key} "), theme.key());
     let part = match form.scope {
         Scope::Everything => String::new(),
         scope => format!(" to {} layers", app.layers_in(scope).len()),
     };
     let what = format!("{} {}{part}", method.name, form.bits());
-    if !wide {
-        return Line::from(vec![key("Enter"), Span::raw(what)]);
+    let widths = format!("{} 2-8", theme.glyphs.left_right);
+    let applies = if width < usize::from(WIDE) { what } else { format!("applies {what}") };
+    let parts = [("Enter", applies.as_str()), ("Esc", "closes"), ("Tab", "field"), (&widths, "bits")];
+    let mut line = Line::default();
+    for (key, word) in parts {
+        if line.width() + text::width(key) + text::width(word) + 3 <= width {
+            line.push_span(Span::styled(format!(" {key} "), theme.key()));
+            line.push_span(format!("{word} "));
+        }
     }
-    Line::from(vec![
-        key("Enter"),
-        Span::raw(format!("applies {what} ")),
-        key("Tab"),
-        Span::raw("field "),
-        key(&format!("{} 2-8", theme.glyphs.left_right)),
-        Span::raw("bits "),
-        key("Esc"),
-        Span::raw("closes"),
-    ])
+    line
 }

@@ -59,10 +59,20 @@ fn title(app: &App) -> Line<'static> {
         format!(" Quantizers at {bits} bits ")
     };
     let mut line = Line::styled(text, app.theme.strong());
+    // Methods give schemes that the list does not offer.
+    if let Some(scheme) = app.site_id().and_then(|site| app.plan.scheme(site))
+        && !bits.is_float()
+        && app.current_choice().is_none()
+        && !app.choices().is_empty()
+    {
+        line.push_span(Span::styled(format!("now {scheme} "), app.theme.accent()));
+    }
     if app.edits_many() {
         let marked = if app.layers.marked().is_empty() { "" } else { "marked " };
+        let count = app.targets().len();
+        let sites = if count == 1 { "site" } else { "sites" };
         line.push_span(Span::styled(
-            format!("{} {} {marked}sites ", app.theme.glyphs.arrow, app.targets().len()),
+            format!("{} {count} {marked}{sites} ", app.theme.glyphs.arrow),
             app.theme.warn(),
         ));
     }

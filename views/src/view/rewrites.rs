@@ -54,7 +54,8 @@ pub(super) fn draw(app: &App, cursor: usize, area: Rect, buffer: &mut Buffer) {
 
 fn title(app: &App) -> String {
     let layers = app.edited_layers();
-    let what = match app.layer() {
+    let only = || app.model.as_ref()?.layers.get(*layers.first()?);
+    let what = match only() {
         Some(layer) if layers.len() == 1 => layer.name.clone(),
         _ if !app.layers.marked().is_empty() => format!("{} marked layers", layers.len()),
         _ => format!("{} layers", layers.len()),

@@ -74,13 +74,19 @@ fn rewrites(app: &App) -> Vec<Line<'static>> {
     app.rewrites_of(site).into_iter().map(line).collect()
 }
 
-/// What the choice under the cursor does to values; last, as it is the same for all sites.
+/// What the choice under the cursor does to values, or the plan's while nobody moves that cursor; last, as it is the
+/// same for all sites.
 fn explanation(app: &App) -> Vec<Line<'static>> {
     let theme = &app.theme;
-    let Some(choice) = app.choices().get(app.choice) else { return Vec::new() };
-    let [grid, fit] = choice.scheme.family.explanation();
+    let chosen = app.choices().get(app.choice).map(|choice| (choice.scheme.family, choice.label.clone()));
+    let planned = || Some(app.plan.scheme(app.site_id()?)?).map(|scheme| (scheme.family, scheme.to_string()));
+    // A method's scheme need not be in the list.
+    let unlisted =
+        app.focus != Pane::Quantizers && app.current_choice().is_none() && !app.choices().is_empty();
+    let Some((family, label)) = planned().filter(|_| unlisted).or(chosen) else { return Vec::new() };
+    let [grid, fit] = family.explanation();
     vec![
-        Line::from(vec![Span::styled(format!("{}: ", choice.label), theme.strong()), Span::raw(grid)]),
+        Line::from(vec![Span::styled(format!("{label}: "), theme.strong()), Span::raw(grid)]),
         Line::styled(fit, theme.dim()),
     ]
 }

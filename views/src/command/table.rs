@@ -71,7 +71,7 @@ pub static COMMANDS: &[Command] = &[
     row(
         A::FewerBits,
         "fewer bits",
-        "Fewer bits for the site (or for all in the group)",
+        "Fewer bits for the site, the group or the marked layers",
         &["left", "-"],
         Group::Plan,
         None,
@@ -80,7 +80,7 @@ pub static COMMANDS: &[Command] = &[
     row(
         A::MoreBits,
         "more bits",
-        "More bits for the site (or for all in the group)",
+        "More bits for the site, the group or the marked layers",
         &["right", "+", "="],
         Group::Plan,
         None,

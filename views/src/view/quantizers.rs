@@ -42,7 +42,23 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
             buffer.set_style(rect, theme.selected(true));
         }
     }
+    let below = app.choices().len().saturating_sub(app.choice_offset);
+    if let Some((label, value)) = unlisted(app)
+        && below < page
+    {
+        let rect = Rect { y: inner.y + 1 + below as u16, height: 1, ..inner };
+        let marks = Marks { current: true, best: false };
+        row(app, usize::MAX, &label, value, marks, usize::from(rect.width)).render(rect, buffer);
+    }
     scrollbar::draw(app, app.choices().len(), page, app.choice_offset, area, buffer);
+}
+
+/// The plan's choice with its predicted SQNR where the list lacks it: methods give schemes that are not offered.
+fn unlisted(app: &App) -> Option<(String, Option<f64>)> {
+    let site = app.site_id()?;
+    let scheme = app.plan.scheme(site)?;
+    let listed = app.current_choice().is_some() || app.bits().is_float();
+    (!listed).then(|| (scheme.to_string(), app.facts.decibels(site)))
 }
 
 #[derive(Clone, Copy)]
@@ -59,14 +75,6 @@ fn title(app: &App) -> Line<'static> {
         format!(" Quantizers at {bits} bits ")
     };
     let mut line = Line::styled(text, app.theme.strong());
-    // Methods give schemes that the list does not offer.
-    if let Some(scheme) = app.site_id().and_then(|site| app.plan.scheme(site))
-        && !bits.is_float()
-        && app.current_choice().is_none()
-        && !app.choices().is_empty()
-    {
-        line.push_span(Span::styled(format!("now {scheme} "), app.theme.accent()));
-    }
     if app.edits_many() {
         let marked = if app.layers.marked().is_empty() { "" } else { "marked " };
         let count = app.targets().len();

@@ -240,7 +240,6 @@ fn small_and_large_windows() {
     let before = terminal.text();
     for (columns, rows) in [(40, 12), (20, 6), (220, 60), (40, 12), (160, 50)] {
         terminal.resize(columns, rows);
-        terminal.keys("\x0c");
         if columns >= 10 {
             terminal.wait("a frame", |screen| !screen.trim().is_empty());
         }

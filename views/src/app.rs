@@ -82,6 +82,8 @@ pub enum Effect {
     Mouse(bool),
     /// To the shell.
     Suspend,
+    /// Draw every cell of the next frame.
+    Wipe,
     /// Draw everything anew; the terminal may have lost its state.
     Repaint,
     /// Send [`Msg::Wake`] after this time; replaces an earlier wait.

@@ -15,7 +15,8 @@ impl App {
             Msg::Key(key) => self.key(key),
             Msg::Paste(text) => self.paste(&text),
             Msg::Mouse(mouse) => self.mouse(mouse),
-            Msg::Resize => Vec::new(),
+            // A window that shrinks and grows back between two frames has lost cells, though its size is the same.
+            Msg::Resize => vec![Effect::Wipe],
             Msg::Session(event) => self.answer(event),
             Msg::SessionEnded(panic) => self.session_ended(panic),
             Msg::Tick => {

@@ -178,6 +178,30 @@ fn a_preset_an_export_and_the_same_figures_from_the_command_line() {
 }
 
 #[test]
+fn a_method_is_applied_and_taken_back() {
+    let home = Home::new();
+    let mut terminal = home.ready(&[]);
+    let before = terminal.text();
+    terminal.keys("R");
+    terminal.wait_for(" Methods ");
+    terminal.keys("jjjjjjw44");
+    terminal.wait_for("applies repq-vit W4A4");
+    terminal.keys("\r");
+    let applied = evaluated(&mut terminal, "plan repq-vit W4A4");
+    assert_eq!(figure(&applied, "W "), Some("4.0"), "{applied}");
+    assert_ne!(figure(&applied, "mIoU"), figure(&before, "mIoU"), "{applied}");
+    // The LayerNorms before the linear layers are rewritten, and the table says so.
+    terminal.keys("/rewritten\r");
+    terminal.wait_for("↻ attn.qkv");
+    terminal.keys("u");
+    let undone = evaluated(&mut terminal, "plan W8A8");
+    assert_eq!(header(&undone).trim_end(), header(&before).trim_end());
+    assert!(!undone.contains('↻'), "{undone}");
+    terminal.keys("q");
+    assert!(terminal.end().success());
+}
+
+#[test]
 fn interrupts_and_signals_leave_the_terminal_sane() {
     type Leave = fn(&mut Terminal);
     let home = Home::new();
@@ -216,7 +240,6 @@ fn small_and_large_windows() {
     let before = terminal.text();
     for (columns, rows) in [(40, 12), (20, 6), (220, 60), (40, 12), (160, 50)] {
         terminal.resize(columns, rows);
-        terminal.keys("\x0c");
         if columns >= 10 {
             terminal.wait("a frame", |screen| !screen.trim().is_empty());
         }

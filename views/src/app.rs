@@ -5,12 +5,16 @@ mod act;
 mod answer;
 mod edit;
 pub mod facts;
+mod graft;
 pub mod jobs;
 pub mod layers;
+pub mod methods;
 pub mod overlay;
 mod overlay_keys;
+mod panes;
 pub mod plan;
 mod prepare;
+pub mod rewrites;
 mod select;
 pub mod tree;
 mod update;
@@ -33,7 +37,9 @@ use crate::theme::Theme;
 use facts::Facts;
 use jobs::Jobs;
 use layers::Layers;
+pub use methods::{Field, MethodForm, Scope};
 use overlay::Overlay;
+pub use panes::{MaskView, Pane, Plot};
 use plan::PlanState;
 pub use prepare::Rasters;
 pub use select::{Operand, decibels};
@@ -76,88 +82,14 @@ pub enum Effect {
     Mouse(bool),
     /// To the shell.
     Suspend,
+    /// Draw every cell of the next frame.
+    Wipe,
     /// Draw everything anew; the terminal may have lost its state.
     Repaint,
     /// Send [`Msg::Wake`] after this time; replaces an earlier wait.
     WakeAfter(Duration),
     /// Leave.
     Quit,
-}
-
-/// The panes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pane {
-    /// Layers as a table.
-    Layers,
-    /// Distribution of the site.
-    Histogram,
-    /// Choices for the site.
-    Quantizers,
-    /// What the distribution means.
-    Why,
-    /// Pictures and masks.
-    Samples,
-}
-
-impl Pane {
-    /// In the order of the focus.
-    pub const ALL: [Self; 5] = [Self::Layers, Self::Histogram, Self::Quantizers, Self::Why, Self::Samples];
-
-    /// The title, short enough for a tab.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Layers => "Layers",
-            Self::Histogram => "Histogram",
-            Self::Quantizers => "Quantizers",
-            Self::Why => "Why",
-            Self::Samples => "Samples",
-        }
-    }
-}
-
-/// What the sample pane shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum MaskView {
-    /// Truth, full precision, this plan and the difference side by side.
-    #[default]
-    All,
-    /// The picture with the truth.
-    Truth,
-    /// With the full-precision mask.
-    Float,
-    /// With the plan's mask.
-    Quantized,
-    /// What the plan lost and added.
-    Difference,
-}
-
-impl MaskView {
-    /// The single views.
-    pub const SINGLE: [Self; 4] = [Self::Truth, Self::Float, Self::Quantized, Self::Difference];
-
-    const fn next(self) -> Self {
-        match self {
-            Self::All => Self::Truth,
-            Self::Truth => Self::Float,
-            Self::Float => Self::Quantized,
-            Self::Quantized => Self::Difference,
-            Self::Difference => Self::All,
-        }
-    }
-}
-
-/// How the distribution is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::struct_excessive_bools, reason = "four switches, each with a key of its own")]
-pub struct Plot {
-    /// Counts on a logarithmic axis.
-    pub log_counts: bool,
-    /// Magnitudes on a logarithmic axis.
-    pub log_values: bool,
-    /// Channels as a heat map instead.
-    pub channels: bool,
-    /// De-quantized values over the bars.
-    pub dequantized: bool,
 }
 
 /// How far the calibration is.
@@ -236,6 +168,8 @@ pub struct App {
     pub detail: Option<Arc<SiteDetail>>,
     /// The cursor in the list of choices.
     pub choice: usize,
+    /// The first choice on the screen.
+    pub choice_offset: usize,
     /// How the distribution is drawn.
     pub plot: Plot,
     /// The shown sample.
@@ -276,6 +210,10 @@ pub struct App {
     generation: Generation,
     shown_generation: Generation,
     evaluated_generation: Generation,
+    /// The method that was asked for and is not there yet.
+    asked: Option<methods::Asked>,
+    /// What was chosen last in the list of methods.
+    last_method: Option<MethodForm>,
     leaving: bool,
 }
 
@@ -299,6 +237,7 @@ impl App {
             operand: select::Operand::Activation(0),
             detail: None,
             choice: 0,
+            choice_offset: 0,
             plot: Plot { log_counts: true, log_values: false, channels: false, dequantized: false },
             sample: 0,
             sentences: HashMap::new(),
@@ -320,6 +259,8 @@ impl App {
             generation: 0,
             shown_generation: 0,
             evaluated_generation: 0,
+            asked: None,
+            last_method: None,
             leaving: false,
         }
     }

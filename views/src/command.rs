@@ -1,5 +1,6 @@
 //! The one table of everything a user can do. Key bindings, help, palette and hint line are all made from it.
 
+mod conditions;
 mod key;
 mod table;
 
@@ -90,6 +91,10 @@ pub enum Action {
     Activation,
     /// Edit the filter.
     Filter,
+    /// Mark the layer under the cursor.
+    Mark,
+    /// Take all marks away.
+    Unmark,
     /// Next sort order.
     Sort,
     /// Reverse the sort order.
@@ -108,6 +113,10 @@ pub enum Action {
     ApplyToRole,
     /// Start from a ready-made plan.
     Presets,
+    /// Apply a published method.
+    Methods,
+    /// Rewrites on or off.
+    Rewrites,
     /// Undo.
     Undo,
     /// Redo.

@@ -98,7 +98,7 @@ fn wide(body: Rect) -> Vec<(Pane, Rect)> {
     let pictures = if left.width >= 70 { 4 } else { 3 };
     let samples = (left.width / pictures * 3 / 8 + 5).clamp(10, body.height * 45 / 100);
     let [layers, samples] = Layout::vertical([Constraint::Min(6), Constraint::Length(samples)]).areas(left);
-    let quantizers = (body.height / 4).clamp(9, 12);
+    let quantizers = (body.height / 4).clamp(9, 19);
     let why = (body.height / 5).clamp(5, 12);
     let [histogram, quantizers, why] =
         Layout::vertical([Constraint::Min(8), Constraint::Length(quantizers), Constraint::Length(why)])

@@ -208,6 +208,7 @@ impl Loop {
                     self.guard.suspend()?;
                     wipe(terminal)?;
                 }
+                Effect::Wipe => wipe(terminal)?,
                 Effect::Repaint => {
                     self.guard.retake()?;
                     wipe(terminal)?;

@@ -8,11 +8,14 @@ mod hints;
 mod histogram;
 mod layers;
 mod messages;
+mod methods;
 mod popup;
 mod presets;
 mod quantizers;
 mod quit;
+mod rewrites;
 mod samples;
+mod scrollbar;
 mod tabs;
 mod text;
 mod why;
@@ -20,6 +23,7 @@ mod why;
 pub use bits::bits_offered;
 pub use histogram::plot_area as histogram_area;
 pub use layers::page as layers_page;
+pub use quantizers::page as choices_page;
 pub use samples::picture_areas;
 
 use ratatui::buffer::Buffer;
@@ -57,6 +61,8 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
             Overlay::Palette(finder) => cursor = Some(finder::palette(app, finder, area, buffer)),
             Overlay::Bits(place) => bits::draw(app, *place, area, buffer),
             Overlay::Presets(place) => presets::draw(app, *place, area, buffer),
+            Overlay::Methods(form) => methods::draw(app, form, area, buffer),
+            Overlay::Rewrites(place) => rewrites::draw(app, *place, area, buffer),
             Overlay::ConfirmQuit => quit::draw(app, area, buffer),
             Overlay::Messages(scroll) => messages::draw(app, *scroll, area, buffer),
             Overlay::Filter { .. } | Overlay::Sentence(_) => {}

@@ -6,7 +6,9 @@ mod fake;
 #[path = "support/harness.rs"]
 mod harness;
 
+use bitloupe_quant::method::MethodBits;
 use bitloupe_quant::session::messages::{Event, Job, Request};
+use bitloupe_quant::terms::Bits;
 use bitloupe_views::{ColorDepth, Msg};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use harness::{Harness, key_event};
@@ -75,6 +77,12 @@ const KEYS: &[&str] = &[
     ":",
     "?",
     "M",
+    "R",
+    "W",
+    "X",
+    "4",
+    "6",
+    "s",
     "x",
     "C",
     "r",
@@ -132,7 +140,13 @@ fn random_message(dice: &mut Dice, harness: &Harness) -> Msg {
             // An answer to something that was never asked.
             let plan = harness.app.plan.current();
             let generation = dice.roll(400) as u64;
-            let request = match dice.roll(3) {
+            let request = match dice.roll(4) {
+                3 => {
+                    let width = |sides: u8| Bits::new(2 + sides).unwrap();
+                    let bits = MethodBits::new(width(dice.roll(7) as u8), width(dice.roll(7) as u8));
+                    let method = dice.pick(&harness.model.methods).name.to_owned();
+                    Request::Method { generation, method, bits }
+                }
                 0 => Request::Show { generation, plan, sample: dice.roll(6), text: None },
                 1 => Request::Evaluate { generation, plan },
                 _ => {
@@ -156,6 +170,15 @@ fn check(harness: &Harness) {
     assert!(app.sample < app.sample_count().max(1));
     assert!(app.choice < app.choices().len().max(1));
     assert!(app.overlays.len() <= 1);
+    assert!(app.choice_offset <= app.choice);
+    let layers = harness.model.layers.len();
+    assert!(app.layers.marked().iter().all(|layer| *layer < layers));
+    // No rewrite twice.
+    let plan = app.plan.current();
+    let mut places: Vec<_> = plan.rewrites.iter().map(|place| (&place.rewrite, &place.layer)).collect();
+    places.sort();
+    places.dedup();
+    assert_eq!(places.len(), plan.rewrites.len());
     assert!(app.notes.len() <= 200);
     if let (Some(detail), Some(site)) = (app.site_detail(), app.site_id()) {
         assert_eq!(detail.site, *site);

@@ -5,6 +5,7 @@ mod fake;
 #[path = "support/harness.rs"]
 mod harness;
 
+use bitloupe_quant::session::messages::Event;
 use bitloupe_views::ColorDepth::{self, Ansi16, Ansi256, None as NoColor, TrueColor};
 use harness::Harness;
 use ratatui::style::Color;
@@ -64,11 +65,52 @@ fn every_overlay() {
         ("sentence", vec!["t", "!"]),
         ("quit", vec!["q"]),
         ("messages", vec!["A", "M"]),
+        ("methods", vec!["R", "down", "w", "4", "8"]),
+        ("rewrites", vec!["W", "enter"]),
     ] {
         harness.press(&keys);
         insta::assert_snapshot!(format!("overlay_{name}"), harness.text(80, 24));
         harness.press(&["esc", "esc"]);
     }
+}
+
+#[test]
+fn methods_of_marked_layers() {
+    let mut harness = at_work(NoColor, false);
+    harness.press(&["/", "f", "c", "1", "enter", " ", " ", "R", "down", "tab", "tab"]);
+    for (width, height) in [(40, 12), (80, 24), (120, 40)] {
+        insta::assert_snapshot!(format!("methods_marked_{width}x{height}"), harness.text(width, height));
+    }
+}
+
+#[test]
+fn layers_that_a_rewrite_changes() {
+    for (name, depth, ascii) in [("none", NoColor, false), ("ascii", NoColor, true)] {
+        let mut harness = at_work(depth, ascii);
+        harness.press(&["R", "end", "enter", "]", " ", " ", "esc", "["]);
+        insta::assert_snapshot!(format!("rewritten_{name}"), harness.text(120, 40));
+    }
+    // The first product's keys have one peak: asked for, left out, and said so.
+    let mut harness = at_work(NoColor, false);
+    harness.press(&["R", "end", "enter", "down", "W"]);
+    insta::assert_snapshot!("rewrite_left_out", harness.text(80, 24));
+}
+
+#[test]
+fn many_choices_scroll() {
+    let mut harness = at_work(NoColor, false);
+    let mut detail = (*harness.app.detail.clone().unwrap()).clone();
+    let first = detail.choices.clone();
+    detail.choices = (0..16).map(|place| first[place % first.len()].clone()).collect();
+    detail.generation += 1000;
+    harness.update(bitloupe_views::Msg::Session(Event::Site(detail.into())));
+    harness.press(&["tab", "tab"]);
+    for _ in 0..13 {
+        harness.press(&["down"]);
+    }
+    harness.press(&["up", "up"]);
+    insta::assert_snapshot!("many_choices_80x24", harness.text(80, 24));
+    insta::assert_snapshot!("many_choices_120x40", harness.text(120, 40));
 }
 
 #[test]
@@ -83,8 +125,17 @@ fn no_size_is_too_odd() {
     let mut plain = at_work(NoColor, true);
     let sizes: Vec<(u16, u16)> =
         (0..130).step_by(3).flat_map(|width| (0..64).step_by(3).map(move |height| (width, height))).collect();
-    for keys in [vec![], vec!["?"], vec!["esc", "c"], vec!["tab"], vec!["tab"], vec!["tab"], vec!["tab", "t"]]
-    {
+    for keys in [
+        vec![],
+        vec!["?"],
+        vec!["esc", "c"],
+        vec!["tab"],
+        vec!["tab"],
+        vec!["tab"],
+        vec!["R", "end"],
+        vec!["enter", "W"],
+        vec!["esc", "tab", "t"],
+    ] {
         harness.press(&keys);
         plain.press(&keys);
         for (width, height) in &sizes {
@@ -131,9 +182,16 @@ fn each_depth_keeps_to_its_colours() {
 #[test]
 fn ascii_means_ascii() {
     let mut harness = at_work(NoColor, true);
-    for keys in
-        [vec![], vec!["c"], vec!["?"], vec!["esc", "b"], vec!["esc", "P"], vec!["esc", "m", "m", "m", "m"]]
-    {
+    for keys in [
+        vec![],
+        vec!["c"],
+        vec!["?"],
+        vec!["esc", "b"],
+        vec!["esc", "P"],
+        vec!["esc", "R"],
+        vec!["esc", "W", "enter"],
+        vec!["esc", " ", "m", "m", "m", "m"],
+    ] {
         harness.press(&keys);
         for (width, height) in SIZES {
             // The labels of the made-up session are not ASCII, as those of files may not be.

@@ -49,6 +49,12 @@ impl App {
                 self.overlays.push(Overlay::Filter { input: Input::new(before.clone()), before });
                 Vec::new()
             }
+            Action::Mark => self.mark(),
+            Action::Unmark => {
+                self.layers.unmark();
+                self.note(Level::Info, "no layer is marked any more");
+                Vec::new()
+            }
             Action::Sort => {
                 self.layers.next_sort();
                 self.rebuild_layers();
@@ -62,7 +68,7 @@ impl App {
             Action::FewerBits => self.step_bits(-1),
             Action::MoreBits => self.step_bits(1),
             Action::PickBits => {
-                let now = self.bits();
+                let now = self.reference_bits();
                 let place = crate::view::bits_offered(self).iter().position(|bits| *bits == now).unwrap_or(0);
                 self.overlays.push(Overlay::Bits(place));
                 Vec::new()
@@ -80,6 +86,8 @@ impl App {
                 self.overlays.push(Overlay::Presets(0));
                 Vec::new()
             }
+            Action::Methods => self.open_methods(),
+            Action::Rewrites => self.open_overlay(Overlay::Rewrites(0)),
             Action::Undo => self.undo(),
             Action::Redo => self.redo(),
             Action::Axes => {
@@ -204,6 +212,15 @@ impl App {
         }
         self.sample = sample;
         self.ask_sample()
+    }
+
+    /// Marks the layer under the cursor and moves on, so that a held key marks a run of layers.
+    fn mark(&mut self) -> Vec<Effect> {
+        if self.focus != Pane::Layers {
+            return self.enter();
+        }
+        self.layers.toggle_mark();
+        if self.on_group() { Vec::new() } else { self.step_layer(1) }
     }
 
     fn enter(&mut self) -> Vec<Effect> {

@@ -6,7 +6,7 @@ use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SiteSummary};
 
 use super::plan::PlanState;
-use super::{App, Calibration, Effect, Level, jobs};
+use super::{App, Calibration, Effect, Level, Pane, jobs};
 
 impl App {
     /// Takes an event of the session. Answers to what is no longer shown are dropped.
@@ -27,8 +27,7 @@ impl App {
                     self.gather_facts();
                 }
             }
-            // Nobody asks for one yet.
-            Event::Method { .. } => {}
+            Event::Method { generation, plan } => return self.take_method(generation, &plan),
             Event::Sample(sample) => return self.sampled(sample),
             Event::Set(set) => {
                 if set.complete {
@@ -44,7 +43,9 @@ impl App {
                     let moved = self.detail.as_ref().is_none_or(|old| old.site != detail.site);
                     self.detail = Some(detail);
                     self.jobs.end(Job::Site);
-                    if moved || self.choice >= self.choices().len() {
+                    // A cursor that nobody moves follows the plan: a method or an undo may have changed the choice.
+                    let idle = self.focus != Pane::Quantizers;
+                    if moved || idle || self.choice >= self.choices().len() {
                         self.choice = self.current_choice().unwrap_or(0);
                     }
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Job, Request};
-use bitloupe_quant::terms::{Bits, Slot};
+use bitloupe_quant::terms::{Bits, SiteId, Slot};
 
 use super::facts::{Facts, SiteSummaryRef};
 use super::{App, Effect, Level};
@@ -19,13 +19,18 @@ impl App {
     pub(super) fn set_bits(&mut self, bits: Bits) -> Vec<Effect> {
         let sites = self.targets();
         let fallback = self.default_scheme();
-        if self.plan.set_bits(&sites, bits, fallback.as_ref()) { self.edited() } else { Vec::new() }
+        if self.plan.set_bits(&sites, bits, fallback.as_ref()) {
+            self.say_marked(sites.len());
+            self.edited()
+        } else {
+            Vec::new()
+        }
     }
 
     /// One step along the offered bits.
     pub(super) fn step_bits(&mut self, by: isize) -> Vec<Effect> {
         let offered = bits_offered(self);
-        let now = self.bits();
+        let now = self.reference_bits();
         let place = offered.iter().position(|bits| *bits >= now).unwrap_or(offered.len().saturating_sub(1));
         match offered.get(place.saturating_add_signed(by).min(offered.len().saturating_sub(1))) {
             Some(bits) if *bits != now => self.set_bits(*bits),
@@ -35,25 +40,41 @@ impl App {
 
     /// Float, or back to the bits before.
     pub(super) fn toggle_float(&mut self) -> Vec<Effect> {
-        let bits = if self.bits().is_float() { self.plan.bits_before_float() } else { Bits::FLOAT };
+        let bits = if self.reference_bits().is_float() { self.plan.bits_before_float() } else { Bits::FLOAT };
         self.set_bits(bits)
     }
 
-    /// Gives the targets the n-th choice. In a group it goes to the sites of the shown one's role only: what
-    /// fits a softmax does not fit a sum.
+    /// Gives the targets the n-th choice. Of many layers it goes to the sites of the shown one's role only: what fits a
+    /// softmax does not fit a sum.
     pub(super) fn choose(&mut self, place: usize) -> Vec<Effect> {
         let Some(choice) = self.choices().get(place) else {
             self.note(Level::Warning, format!("there is no quantizer {}", place + 1));
             return Vec::new();
         };
         let (scheme, bits) = (choice.scheme.clone(), self.compared_bits());
-        let mut sites = self.targets();
-        if self.on_group() {
-            let role = self.role_targets();
-            sites.retain(|site| role.contains(site));
-        }
+        let role = self.site().map(|site| site.role);
+        let mut sites = self.target_views();
+        sites.retain(|site| Some(site.role) == role);
+        let sites: Vec<SiteId> = sites.into_iter().map(|site| site.site.clone()).collect();
         self.choice = place;
-        if self.plan.set_scheme(&sites, &scheme, bits) { self.edited() } else { Vec::new() }
+        if let (Some(role), []) = (role, sites.as_slice()) {
+            self.note(Level::Warning, format!("no marked layer has a {role} site; X clears the marks"));
+            return Vec::new();
+        }
+        if self.plan.set_scheme(&sites, &scheme, bits) {
+            self.say_marked(sites.len());
+            self.edited()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Says that an edit went to marked layers, which need not be on the screen.
+    fn say_marked(&mut self, sites: usize) {
+        if !self.layers.marked().is_empty() {
+            let word = if sites == 1 { "site" } else { "sites" };
+            self.note(Level::Info, format!("edited {sites} {word} of the marked layers; X clears the marks"));
+        }
     }
 
     /// Gives the shown site's choice to all sites of its role.

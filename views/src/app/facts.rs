@@ -1,11 +1,12 @@
 //! What the layer table shows of each layer, gathered when the plan, the sketches or the fit change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bitloupe_quant::session::messages::{ModelView, PlanView, SiteSummary};
 use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
 
 use super::plan::PlanState;
+use super::rewrites::{Standing, standing};
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -19,6 +20,8 @@ pub struct LayerFacts {
     pub class: Option<Class>,
     /// The least predicted SQNR of the sites.
     pub decibels: Option<f64>,
+    /// Whether a rewrite that is on changes one of the sites.
+    pub rewritten: bool,
     /// What the filter looks in, in lower case.
     pub text: String,
 }
@@ -40,11 +43,15 @@ impl Facts {
     ) -> Self {
         let decibels: HashMap<SiteId, f64> =
             fitted.map(|fitted| fitted.predicted_sqnr_db.iter().cloned().collect()).unwrap_or_default();
+        let rewritten = rewritten(model, plan, fitted);
         let layers = model
             .layers
             .iter()
             .map(|layer| {
-                let mut facts = LayerFacts::default();
+                let mut facts = LayerFacts {
+                    rewritten: layer.sites.iter().any(|site| rewritten.contains(&site.site)),
+                    ..LayerFacts::default()
+                };
                 let mut roles: Vec<Role> = Vec::new();
                 let mut classes: Vec<Class> = Vec::new();
                 for site in &layer.sites {
@@ -123,7 +130,16 @@ impl From<&SiteSummary> for SiteSummaryRef {
     }
 }
 
-/// Bits appear as `w4` and `a8`, so that `/w4` finds every layer with 4-bit weights.
+/// The sites that rewrites change which are on.
+fn rewritten<'a>(model: &'a ModelView, plan: &PlanState, fitted: Option<&PlanView>) -> HashSet<&'a SiteId> {
+    let fitted = fitted.filter(|fitted| fitted.generation >= plan.generation).map(|fitted| &*fitted.plan);
+    let plan = plan.current();
+    let on = model.rewrites.iter().filter(|place| standing(place, &plan, fitted) == Standing::On);
+    on.flat_map(|place| &place.sites).collect()
+}
+
+/// Bits appear as `w4` and `a8`, so that `/w4` finds every layer with 4-bit weights; `/rewritten` finds what a rewrite
+/// changes.
 fn filter_text(name: &str, op: &str, facts: &LayerFacts, roles: &[Role], classes: &[Class]) -> String {
     use std::fmt::Write;
     let mut text = format!("{name} {op}");
@@ -138,6 +154,9 @@ fn filter_text(name: &str, op: &str, facts: &LayerFacts, roles: &[Role], classes
     }
     for role in roles {
         let _ = write!(text, " {role}");
+    }
+    if facts.rewritten {
+        text.push_str(" rewritten");
     }
     text.to_lowercase()
 }

@@ -1,6 +1,6 @@
 //! The layer table: which lines there are, in which order, and where the cursor is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bitloupe_quant::session::messages::ModelView;
 
@@ -69,6 +69,7 @@ pub struct Layers {
     tree: Tree,
     folded: HashSet<String>,
     matches: usize,
+    marked: BTreeSet<usize>,
 }
 
 impl Layers {
@@ -76,6 +77,27 @@ impl Layers {
     pub fn open(&mut self, model: &ModelView) {
         self.tree = Tree::new(model.layers.iter().map(|layer| layer.name.as_str()));
         self.folded.clear();
+        self.marked.clear();
+    }
+
+    /// The marked layers, also those that the filter hides.
+    pub const fn marked(&self) -> &BTreeSet<usize> {
+        &self.marked
+    }
+
+    /// Marks what the line under the cursor stands for, or takes the marks away if all of it is marked.
+    pub fn toggle_mark(&mut self) {
+        let layers = self.selected();
+        if layers.iter().all(|layer| self.marked.contains(layer)) {
+            self.marked.retain(|layer| !layers.contains(layer));
+        } else {
+            self.marked.extend(layers);
+        }
+    }
+
+    /// Takes all marks away.
+    pub fn unmark(&mut self) {
+        self.marked.clear();
     }
 
     /// The lines.

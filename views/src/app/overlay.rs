@@ -4,6 +4,7 @@ use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 use tui_input::Input;
 
+use super::MethodForm;
 use crate::command::COMMANDS;
 
 /// One thing over the panes; it takes the keys.
@@ -17,6 +18,10 @@ pub enum Overlay {
     Bits(usize),
     /// Ready-made plans; the cursor.
     Presets(usize),
+    /// Published methods with their bits and what they are applied to.
+    Methods(MethodForm),
+    /// Rewrites that touch the layer; the cursor.
+    Rewrites(usize),
     /// The filter as it is typed, and the one before.
     Filter {
         /// The text.

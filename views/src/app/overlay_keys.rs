@@ -10,9 +10,12 @@ use crate::command::{Action, COMMANDS};
 use crate::view::bits_offered;
 
 /// What a key does to the innermost overlay.
-enum Outcome {
+pub(super) enum Outcome {
+    /// It stays.
     Keep,
+    /// It closes.
     Close,
+    /// It closes and a command runs.
     Run(Action),
 }
 
@@ -25,6 +28,8 @@ impl App {
             Overlay::Help(finder) | Overlay::Palette(finder) => finder_key(finder, key),
             Overlay::Bits(cursor) => self.bits_key(cursor, key, &mut effects),
             Overlay::Presets(cursor) => self.presets_key(cursor, key, &mut effects),
+            Overlay::Methods(form) => self.methods_key(form, key, &mut effects),
+            Overlay::Rewrites(cursor) => self.rewrites_key(cursor, key, &mut effects),
             Overlay::Filter { input, before } => self.filter_key(input, before, key, &mut effects),
             Overlay::Sentence(input) => self.sentence_key(input, key, &mut effects),
             Overlay::ConfirmQuit => self.quit_key(key, &mut effects),
@@ -190,7 +195,8 @@ fn finder_key(finder: &mut Finder, key: KeyEvent) -> Outcome {
     Outcome::Keep
 }
 
-fn list_key(cursor: &mut usize, key: KeyEvent, length: usize) -> Outcome {
+/// Keys of a list with a cursor.
+pub(super) fn list_key(cursor: &mut usize, key: KeyEvent, length: usize) -> Outcome {
     let last = length.saturating_sub(1);
     match key.code {
         KeyCode::Esc | KeyCode::Char('q') => return Outcome::Close,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::graft::asks_for;
 use bitloupe_quant::plan::{History, ModelRef, Plan, PlanEdit, SitePlan};
 use bitloupe_quant::quantizer::Scheme;
 use bitloupe_quant::session::messages::Generation;
@@ -19,6 +20,8 @@ pub struct PlanState {
     blank: bool,
     /// What the command line gave, with its name.
     initial: Option<(String, Arc<Plan>)>,
+    /// Whole plans of methods with their names, newest first.
+    remembered: Vec<(String, Arc<Plan>)>,
     /// What a site had before it was made float.
     before_float: HashMap<SiteId, SitePlan>,
     bits_before_float: Option<Bits>,
@@ -37,6 +40,7 @@ impl PlanState {
             saving: None,
             blank: initial.is_none(),
             initial,
+            remembered: Vec::new(),
             before_float: HashMap::new(),
             bits_before_float: None,
         }
@@ -47,10 +51,18 @@ impl PlanState {
         Arc::clone(&self.now)
     }
 
+    /// Keeps a method's plan so that the plan's name can say how far it is from that.
+    pub fn remember(&mut self, name: &str, plan: &Arc<Plan>) {
+        const KEPT: usize = 8;
+        self.remembered.retain(|(other, _)| other != name);
+        self.remembered.insert(0, (name.to_owned(), Arc::clone(plan)));
+        self.remembered.truncate(KEPT);
+    }
+
     /// Its name: the ready-made plan it is nearest to, and how many sites differ from that.
     pub fn name(&self, presets: &[(String, Arc<Plan>)]) -> String {
         let sites = self.now.sites().count();
-        let candidates = self.initial.iter().chain(presets);
+        let candidates = self.remembered.iter().chain(&self.initial).chain(presets);
         let nearest = candidates
             .map(|(name, plan)| (differences(&self.now, plan), name))
             .min_by_key(|(count, _)| *count);
@@ -212,16 +224,18 @@ impl PlanState {
     }
 }
 
-/// Sites that two plans treat differently.
+/// Sites that two plans treat differently, and rewrites that only one of them has.
 fn differences(a: &Plan, b: &Plan) -> usize {
     let float = &SitePlan::Float;
     let changed = a.sites().filter(|(site, plan)| !same_choice(plan, b.site(site).unwrap_or(float))).count();
     // A site that only the other plan names is float here.
-    changed + b.sites().filter(|(site, plan)| a.site(site).is_none() && !plan.is_float()).count()
+    let named = b.sites().filter(|(site, plan)| a.site(site).is_none() && !plan.is_float()).count();
+    let only = |a: &Plan, b: &Plan| a.rewrites.iter().filter(|rewrite| !asks_for(b, rewrite)).count();
+    changed + named + only(a, b) + only(b, a)
 }
 
 /// Fitted parameters follow from scheme and bits, so they make no difference.
-fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
+pub(super) fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
     match (a, b) {
         (SitePlan::Float, SitePlan::Float) => true,
         (SitePlan::Quantized { scheme: s, bits: b, .. }, SitePlan::Quantized { scheme: t, bits: c, .. }) => {

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 
 use super::{App, MaskView, Pane, Plot};
 use crate::layout::Screen;
-use crate::view::{histogram_area, layers_page, picture_areas};
+use crate::view::{choices_page, histogram_area, layers_page, picture_areas};
 use crate::widget::Raster;
 use crate::widget::heat::Heat;
 use crate::widget::histogram::Histogram;
@@ -40,6 +40,8 @@ impl App {
         }
         self.layers.clamp();
         self.choice = self.choice.min(self.choices().len().saturating_sub(1));
+        let page = screen.rect(Pane::Quantizers).map_or(0, choices_page);
+        self.choice_offset = scrolled(self.choice_offset, self.choice, page, self.choices().len());
         self.prepare_plot(screen.rect(Pane::Histogram));
         self.prepare_masks(screen.rect(Pane::Samples));
     }
@@ -105,6 +107,12 @@ fn heat(detail: &SiteDetail, area: Rect, app: &App) -> Raster {
         range: (first, last),
     }
     .raster(area, &app.theme)
+}
+
+/// The first line of a list that moves only as far as its cursor needs.
+fn scrolled(first: usize, cursor: usize, page: usize, length: usize) -> usize {
+    let lowest = (cursor + 1).saturating_sub(page.max(1));
+    first.clamp(lowest, cursor.max(lowest)).min(length.saturating_sub(page))
 }
 
 /// Share of the values below and above the clip borders; an interval on a border counts by its part outside.

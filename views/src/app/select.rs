@@ -77,20 +77,47 @@ impl App {
         matches!(self.layers.current().map(|row| &row.kind), Some(RowKind::Group { .. }))
     }
 
-    /// The sites an edit goes to: the shown one, or those of a whole group.
+    /// The layers an edit goes to: the marked ones, else what the line under the cursor stands for.
+    pub fn edited_layers(&self) -> Vec<usize> {
+        let marked = self.layers.marked();
+        if marked.is_empty() { self.layers.selected() } else { marked.iter().copied().collect() }
+    }
+
+    /// Whether an edit goes to more than the shown site: to a group or to marked layers.
+    pub fn edits_many(&self) -> bool {
+        self.on_group() || !self.layers.marked().is_empty()
+    }
+
+    /// The sites an edit goes to: the shown one, or all of its kind (weights or activations) of many layers.
     pub fn targets(&self) -> Vec<SiteId> {
+        self.target_views().into_iter().map(|site| site.site.clone()).collect()
+    }
+
+    /// The targets with their roles.
+    pub(super) fn target_views(&self) -> Vec<&SiteView> {
         let Some(model) = &self.model else { return Vec::new() };
-        let selected = self.layers.selected();
-        let layers = selected.iter().filter_map(|layer| model.layers.get(*layer));
-        if !self.on_group() {
-            return layers.filter_map(|layer| self.site_of(layer)).map(|site| site.site.clone()).collect();
+        let edited = self.edited_layers();
+        let layers = edited.iter().filter_map(|layer| model.layers.get(*layer));
+        if !self.edits_many() {
+            return layers.filter_map(|layer| self.site_of(layer)).collect();
         }
         let weights = self.site_id().is_some_and(|site| site.slot == Slot::Weight);
         layers
             .flat_map(|layer| &layer.sites)
             .filter(|site| (site.site.slot == Slot::Weight) == weights)
-            .map(|site| site.site.clone())
             .collect()
+    }
+
+    /// The bits that an edit starts from: the shown site's, or those of the first target if it is none of them.
+    pub fn reference_bits(&self) -> Bits {
+        let targets = self.target_views();
+        let shown = self.site_id();
+        match targets.first() {
+            Some(first) if !targets.iter().any(|site| Some(&site.site) == shown) => {
+                self.plan.bits(&first.site)
+            }
+            _ => self.bits(),
+        }
     }
 
     /// The sites of the shown one's role that the filter lets through.

@@ -15,7 +15,8 @@ impl App {
             Msg::Key(key) => self.key(key),
             Msg::Paste(text) => self.paste(&text),
             Msg::Mouse(mouse) => self.mouse(mouse),
-            Msg::Resize => Vec::new(),
+            // A window that shrinks and grows back between two frames has lost cells, though its size is the same.
+            Msg::Resize => vec![Effect::Wipe],
             Msg::Session(event) => self.answer(event),
             Msg::SessionEnded(panic) => self.session_ended(panic),
             Msg::Tick => {
@@ -76,6 +77,10 @@ impl App {
         if let Some(overlay) = self.overlays.last_mut() {
             match (overlay, wheel) {
                 (Overlay::Help(finder) | Overlay::Palette(finder), Some(by)) => finder.step(by),
+                (Overlay::Methods(form), Some(by)) => {
+                    let last = self.model.as_ref().map_or(0, |model| model.methods.len()).saturating_sub(1);
+                    form.cursor = form.cursor.saturating_add_signed(by).min(last);
+                }
                 (Overlay::Messages(scroll), Some(by)) => {
                     *scroll = scroll.saturating_add_signed(-by).min(self.notes.len().saturating_sub(1));
                 }
@@ -118,11 +123,12 @@ impl App {
                 }
                 self.step(line as isize - self.layers.cursor as isize)
             }
-            Pane::Quantizers if row >= 2 && row - 2 < self.choices().len() => {
-                if focused && row - 2 == self.choice {
+            Pane::Quantizers if row >= 2 && self.choice_offset + row - 2 < self.choices().len() => {
+                let place = self.choice_offset + row - 2;
+                if focused && place == self.choice {
                     return self.act(Action::Enter, None);
                 }
-                self.choice = row - 2;
+                self.choice = place;
                 Vec::new()
             }
             _ => Vec::new(),

@@ -1,5 +1,9 @@
 //! The table itself.
 
+use super::conditions::{
+    always, calibratable, choosable, editable, evaluable, marked, methods, open, presets, redoable, retyped,
+    rewritable, running, sampled, scored, undoable, writable,
+};
 use super::{Action as A, Command, Group, Reason};
 use crate::app::App;
 
@@ -19,7 +23,7 @@ pub static COMMANDS: &[Command] = &[
         A::Enter,
         "enter",
         "Fold or unfold a group, take the line under the cursor",
-        &["enter", "space"],
+        &["enter"],
         Group::Move,
         None,
         always,
@@ -52,12 +56,22 @@ pub static COMMANDS: &[Command] = &[
         Some((9, "filter")),
         open,
     ),
+    row(
+        A::Mark,
+        "mark",
+        "Mark the layer (or a group's) for edits, methods and rewrites; elsewhere as Enter",
+        &["space"],
+        Group::Move,
+        Some((17, "mark")),
+        open,
+    ),
+    row(A::Unmark, "clear marks", "Take all marks away", &["X"], Group::Move, None, marked),
     row(A::Sort, "sort", "Sort by the next column", &["o"], Group::Move, Some((15, "sort")), open),
     row(A::Reverse, "reverse", "Reverse the order", &["O"], Group::Move, None, open),
     row(
         A::FewerBits,
         "fewer bits",
-        "Fewer bits for the site (or for all in the group)",
+        "Fewer bits for the site, the group or the marked layers",
         &["left", "-"],
         Group::Plan,
         None,
@@ -66,7 +80,7 @@ pub static COMMANDS: &[Command] = &[
     row(
         A::MoreBits,
         "more bits",
-        "More bits for the site (or for all in the group)",
+        "More bits for the site, the group or the marked layers",
         &["right", "+", "="],
         Group::Plan,
         None,
@@ -116,6 +130,24 @@ pub static COMMANDS: &[Command] = &[
         Group::Plan,
         Some((11, "presets")),
         presets,
+    ),
+    row(
+        A::Methods,
+        "methods",
+        "Apply a published method at chosen bits to everything, the filtered or the marked layers",
+        &["R"],
+        Group::Plan,
+        Some((11, "methods")),
+        methods,
+    ),
+    row(
+        A::Rewrites,
+        "rewrites",
+        "Switch the exact changes of the graph that touch the layer on or off",
+        &["W"],
+        Group::Plan,
+        Some((18, "rewrites")),
+        rewritable,
     ),
     row(A::Undo, "undo", "Take the last edit back", &["u"], Group::Plan, Some((8, "undo")), undoable),
     row(A::Redo, "redo", "Do the undone edit again", &["ctrl-r", "U"], Group::Plan, None, redoable),
@@ -300,84 +332,4 @@ const fn row(
     enabled: fn(&App) -> Result<(), Reason>,
 ) -> Command {
     Command { action, name, about, keys, group, hint, enabled }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "has the shape of the other conditions")]
-fn always(_: &App) -> Result<(), Reason> {
-    Ok(())
-}
-
-fn open(app: &App) -> Result<(), Reason> {
-    if app.model.is_some() { Ok(()) } else { Err("the model is still opening") }
-}
-
-fn alive(app: &App) -> Result<(), Reason> {
-    open(app)?;
-    if app.ended { Err("the engine has stopped") } else { Ok(()) }
-}
-
-fn editable(app: &App) -> Result<(), Reason> {
-    alive(app)?;
-    if app.targets().is_empty() { Err("no site is selected") } else { Ok(()) }
-}
-
-fn choosable(app: &App) -> Result<(), Reason> {
-    editable(app)?;
-    if app.choices().is_empty() { Err("the choices are still being fitted") } else { Ok(()) }
-}
-
-fn presets(app: &App) -> Result<(), Reason> {
-    alive(app)?;
-    let none = app.model.as_ref().is_none_or(|model| model.presets.is_empty());
-    if none { Err("the model brings no ready-made plans") } else { Ok(()) }
-}
-
-fn undoable(app: &App) -> Result<(), Reason> {
-    if app.plan.can_undo() { Ok(()) } else { Err("nothing to undo") }
-}
-
-fn redoable(app: &App) -> Result<(), Reason> {
-    if app.plan.can_redo() { Ok(()) } else { Err("nothing to redo") }
-}
-
-fn sampled(app: &App) -> Result<(), Reason> {
-    alive(app)?;
-    if app.sample_count() == 0 { Err("there are no samples") } else { Ok(()) }
-}
-
-fn calibrated(app: &App) -> Result<(), Reason> {
-    if app.calibration.complete {
-        Ok(())
-    } else {
-        Err("a plan cannot be fitted before the calibration is complete")
-    }
-}
-
-fn evaluable(app: &App) -> Result<(), Reason> {
-    sampled(app)?;
-    calibrated(app)
-}
-
-fn writable(app: &App) -> Result<(), Reason> {
-    alive(app)?;
-    calibrated(app)
-}
-
-fn scored(app: &App) -> Result<(), Reason> {
-    sampled(app)?;
-    if app.worst_sample().is_some() { Ok(()) } else { Err("the samples are not evaluated yet") }
-}
-
-fn retyped(app: &App) -> Result<(), Reason> {
-    sampled(app)?;
-    if app.typed_sentence().is_some() { Ok(()) } else { Err("the sentence is the sample's own") }
-}
-
-fn calibratable(app: &App) -> Result<(), Reason> {
-    alive(app)?;
-    if app.calibration.complete { Err("all calibration samples are gathered") } else { Ok(()) }
-}
-
-fn running(app: &App) -> Result<(), Reason> {
-    if app.jobs.cancellable() { Ok(()) } else { Err("nothing runs in the background") }
 }

@@ -71,6 +71,12 @@ pub struct Glyphs {
     pub left_right: &'static str,
     /// Before a warning.
     pub warning: &'static str,
+    /// A layer that a rewrite changes.
+    pub rewritten: &'static str,
+    /// A marked layer, or a group of nothing else.
+    pub marked: &'static str,
+    /// A group of which some layers are marked.
+    pub some_marked: &'static str,
     /// Between size figures.
     pub times: &'static str,
 }
@@ -110,6 +116,9 @@ pub static UNICODE: Glyphs = Glyphs {
     up_down: "↑↓",
     left_right: "←→",
     warning: "⚠",
+    rewritten: "↻",
+    marked: "◆",
+    some_marked: "◇",
     times: "×",
 };
 
@@ -166,5 +175,8 @@ pub static ASCII: Glyphs = Glyphs {
     up_down: "up/dn",
     left_right: "lf/rt",
     warning: "!",
+    rewritten: "~",
+    marked: "*",
+    some_marked: ".",
     times: "x",
 };

@@ -75,11 +75,11 @@ fn facts(app: &App) -> Vec<Fact> {
     if app.plan.is_dirty() {
         spans.push(Span::styled(format!(" {}", glyphs.dirty), theme.warn()));
     }
-    facts.push(Fact { rank: 4, spans });
+    facts.push(Fact { rank: 3, spans });
     if let Some(fitted) = &app.fitted {
         let stale = if app.plan_is_fitted() { Style::new() } else { theme.dim() };
         let bits = format!("W {:.1} A {:.1} bits", fitted.weight_bits, fitted.activation_bits);
-        facts.push(Fact { rank: 3, spans: vec![Span::styled(bits, stale)] });
+        facts.push(Fact { rank: 4, spans: vec![Span::styled(bits, stale)] });
         let saved = 1.0 - fitted.weight_bytes as f64 / model.float_bytes.max(1) as f64;
         let size = format!("{} ({}{:.0} %)", text::bytes(fitted.weight_bytes), glyphs.minus, saved * 100.0);
         facts.push(Fact { rank: 5, spans: vec![Span::styled(size, stale)] });

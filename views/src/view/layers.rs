@@ -5,9 +5,9 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Scrollbar, ScrollbarOrientation, ScrollbarState, StatefulWidget, Widget};
+use ratatui::widgets::Widget;
 
-use super::{frame, text};
+use super::{frame, scrollbar, text};
 use crate::app::layers::Sort;
 use crate::app::tree::{Row, RowKind};
 use crate::app::{App, Pane};
@@ -80,7 +80,7 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         Line::styled(text, theme.dim())
             .render(Rect { y: inner.y + 1, height: 1, ..inner }.intersection(inner), buffer);
     }
-    scrollbar(app, area, buffer);
+    scrollbar::draw(app, app.layers.rows().len(), page(area), app.layers.offset, area, buffer);
 }
 
 fn title(app: &App) -> Line<'static> {
@@ -89,6 +89,11 @@ fn title(app: &App) -> Line<'static> {
     if !app.layers.filter.is_empty() {
         let matches = format!(" /{} {}", app.layers.filter, app.layers.matches());
         spans.push(Span::styled(text::head(&matches, 24, app.theme.glyphs), app.theme.warn()));
+    }
+    let marked = app.layers.marked().len();
+    if marked > 0 {
+        let text = format!(" {} {marked} marked", app.theme.glyphs.marked);
+        spans.push(Span::styled(text, app.theme.warn().patch(app.theme.strong())));
     }
     if app.layers.sort != Sort::Order || app.layers.reversed {
         let arrow = if app.layers.reversed { app.theme.glyphs.up } else { app.theme.glyphs.down };
@@ -121,8 +126,12 @@ fn draw_row(app: &App, row: &Row, columns: Columns, total_macs: u64, area: Rect,
     let (sign, style) = match &row.kind {
         RowKind::Group { folded: true, .. } => (glyphs.folded, theme.strong()),
         RowKind::Group { folded: false, .. } => (glyphs.open, theme.strong()),
-        RowKind::Layer(_) => (" ", Style::new()),
+        RowKind::Layer(layer) => {
+            let rewritten = app.facts.layer(*layer).is_some_and(|facts| facts.rewritten);
+            (if rewritten { glyphs.rewritten } else { " " }, Style::new())
+        }
     };
+    let sign_style = if matches!(row.kind, RowKind::Layer(_)) { theme.quantized() } else { Style::new() };
     let room = columns.name.saturating_sub(indent + 4);
     let label = match &row.kind {
         RowKind::Group { layers, folded: true, .. } => format!("{} ({})", row.label, layers.len()),
@@ -130,7 +139,9 @@ fn draw_row(app: &App, row: &Row, columns: Columns, total_macs: u64, area: Rect,
     };
     let label = text::tail(&label, room, glyphs);
     let pad = room.saturating_sub(text::width(&label)) + 1;
-    let mut line = Line::from(format!(" {}{sign} ", " ".repeat(indent.min(columns.name.saturating_sub(4)))));
+    let mut line = Line::from(Span::styled(mark(app, &row.kind), theme.warn().patch(theme.strong())));
+    line.push_span(" ".repeat(indent.min(columns.name.saturating_sub(4))));
+    line.push_span(Span::styled(format!("{sign} "), sign_style));
     line.push_span(Span::styled(label, style));
     line.push_span(" ".repeat(pad));
     match &row.kind {
@@ -138,6 +149,20 @@ fn draw_row(app: &App, row: &Row, columns: Columns, total_macs: u64, area: Rect,
         RowKind::Group { layers, folded, .. } => group_cells(app, layers, *folded, columns, &mut line),
     }
     line.render(area, buffer);
+}
+
+/// The sign of a marked line.
+fn mark(app: &App, kind: &RowKind) -> &'static str {
+    let marked = app.layers.marked();
+    let glyphs = app.theme.glyphs;
+    match kind {
+        RowKind::Layer(layer) if marked.contains(layer) => glyphs.marked,
+        RowKind::Group { layers, .. } if layers.iter().all(|layer| marked.contains(layer)) => glyphs.marked,
+        RowKind::Group { layers, .. } if layers.iter().any(|layer| marked.contains(layer)) => {
+            glyphs.some_marked
+        }
+        _ => " ",
+    }
 }
 
 fn layer_cells(app: &App, layer: usize, columns: Columns, total_macs: u64, line: &mut Line<'static>) {
@@ -210,21 +235,4 @@ fn bits_style(app: &App, bits: Option<Bits>) -> Style {
         Some(_) => app.theme.strong(),
         None => app.theme.dim(),
     }
-}
-
-fn scrollbar(app: &App, area: Rect, buffer: &mut Buffer) {
-    let rows = app.layers.rows().len();
-    if rows <= page(area) || area.height < 5 {
-        return;
-    }
-    let track = Rect { x: area.right().saturating_sub(1), y: area.y + 2, width: 1, height: area.height - 3 };
-    let (thumb, line) = if app.theme.is_ascii() { ("#", "|") } else { ("┃", "│") };
-    let mut state = ScrollbarState::new(rows.saturating_sub(page(area))).position(app.layers.offset);
-    Scrollbar::new(ScrollbarOrientation::VerticalRight)
-        .begin_symbol(None)
-        .end_symbol(None)
-        .track_symbol(Some(line))
-        .thumb_symbol(thumb)
-        .style(app.theme.dim())
-        .render(track, buffer, &mut state);
 }

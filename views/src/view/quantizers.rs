@@ -7,9 +7,14 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use super::bits::bits_offered;
-use super::{frame, text};
+use super::{frame, scrollbar, text};
 use crate::app::decibels;
 use crate::app::{App, Pane};
+
+/// Lines of the list in a pane of this size.
+pub fn page(rect: Rect) -> usize {
+    usize::from(rect.height.saturating_sub(3))
+}
 
 pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let theme = &app.theme;
@@ -23,12 +28,11 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     }
     let ladder = Rect { height: inner.height.min(1), ..inner };
     bits_row(app, usize::from(inner.width)).render(ladder, buffer);
-    let page = usize::from(inner.height.saturating_sub(1));
+    let page = page(area);
     let current = app.current_choice();
     let best = app.best_choice().map(|(place, _)| place);
-    // The list scrolls as little as needed to show the cursor.
-    let first = (app.choice + 1).saturating_sub(page);
-    for (line, (place, choice)) in app.choices().iter().enumerate().skip(first).take(page).enumerate() {
+    let shown = app.choices().iter().enumerate().skip(app.choice_offset).take(page);
+    for (line, (place, choice)) in shown.enumerate() {
         let rect = Rect { y: inner.y + 1 + line as u16, height: 1, ..inner };
         let value = decibels(choice, app.compared_bits());
         let marks =
@@ -38,6 +42,23 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
             buffer.set_style(rect, theme.selected(true));
         }
     }
+    let below = app.choices().len().saturating_sub(app.choice_offset);
+    if let Some((label, value)) = unlisted(app)
+        && below < page
+    {
+        let rect = Rect { y: inner.y + 1 + below as u16, height: 1, ..inner };
+        let marks = Marks { current: true, best: false };
+        row(app, usize::MAX, &label, value, marks, usize::from(rect.width)).render(rect, buffer);
+    }
+    scrollbar::draw(app, app.choices().len(), page, app.choice_offset, area, buffer);
+}
+
+/// The plan's choice with its predicted SQNR where the list lacks it: methods give schemes that are not offered.
+fn unlisted(app: &App) -> Option<(String, Option<f64>)> {
+    let site = app.site_id()?;
+    let scheme = app.plan.scheme(site)?;
+    let listed = app.current_choice().is_some() || app.bits().is_float();
+    (!listed).then(|| (scheme.to_string(), app.facts.decibels(site)))
 }
 
 #[derive(Clone, Copy)]
@@ -54,9 +75,12 @@ fn title(app: &App) -> Line<'static> {
         format!(" Quantizers at {bits} bits ")
     };
     let mut line = Line::styled(text, app.theme.strong());
-    if app.on_group() {
+    if app.edits_many() {
+        let marked = if app.layers.marked().is_empty() { "" } else { "marked " };
+        let count = app.targets().len();
+        let sites = if count == 1 { "site" } else { "sites" };
         line.push_span(Span::styled(
-            format!("{} {} sites ", app.theme.glyphs.arrow, app.targets().len()),
+            format!("{} {count} {marked}{sites} ", app.theme.glyphs.arrow),
             app.theme.warn(),
         ));
     }

@@ -51,6 +51,23 @@ pub fn tail(text: &str, cells: usize, glyphs: &Glyphs) -> String {
     if cells > 0 { format!("{}{tail}", glyphs.ellipsis) } else { tail }
 }
 
+/// Lines that text takes when it is broken between words.
+pub fn lines(text: &str, cells: usize) -> usize {
+    let cells = cells.max(1);
+    let (mut lines, mut used) = (1, 0);
+    for word in text.split_whitespace().map(width) {
+        let needed = if used == 0 { word } else { used + 1 + word };
+        if needed <= cells {
+            used = needed;
+            continue;
+        }
+        // A word longer than a line goes on over several.
+        lines += usize::from(used > 0) + word.saturating_sub(1) / cells;
+        used = (word.max(1) - 1) % cells + 1;
+    }
+    lines
+}
+
 /// Bytes as people read them.
 pub fn bytes(count: u64) -> String {
     let count = count as f64;
@@ -100,6 +117,20 @@ mod tests {
             }
         }
         assert_eq!(tail("layers.2.attn", 6, glyphs), "….attn");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        for (text, cells, count) in [
+            ("", 4, 1),
+            ("one two", 7, 1),
+            ("one two", 6, 2),
+            ("abcdefgh i", 3, 4),
+            ("a abcdef", 3, 3),
+            ("x", 0, 1),
+        ] {
+            assert_eq!(lines(text, cells), count, "{text} in {cells}");
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What the distribution means for a grid, and what would help.
 
+use bitloupe_quant::session::messages::RewriteView;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
+use super::rewrites::why_left_out;
 use super::{frame, text};
+use crate::app::rewrites::{Standing, about};
 use crate::app::{App, Pane, decibels};
 use crate::widget::axis::figure;
 
@@ -22,7 +25,15 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let inner = block.inner(area);
     block.render(area, buffer);
     let inner = Rect { x: inner.x.saturating_add(1), width: inner.width.saturating_sub(2), ..inner };
-    Paragraph::new(lines(app)).wrap(Wrap { trim: true }).scroll((app.why_scroll, 0)).render(inner, buffer);
+    let mut lines = lines(app);
+    let told = explanation(app);
+    // Half an explanation helps nobody; in the focused pane the rest of it is a key away.
+    let all =
+        || lines.iter().chain(&told).map(|line| text::lines(&line.to_string(), usize::from(inner.width)));
+    if app.focus == Pane::Why || all().sum::<usize>() <= usize::from(inner.height) {
+        lines.extend(told);
+    }
+    Paragraph::new(lines).wrap(Wrap { trim: true }).scroll((app.why_scroll, 0)).render(inner, buffer);
 }
 
 fn lines(app: &App) -> Vec<Line<'_>> {
@@ -33,6 +44,7 @@ fn lines(app: &App) -> Vec<Line<'_>> {
     };
     let mut lines = vec![Line::from(summary.sentence.as_str())];
     lines.extend(remedy(app));
+    lines.extend(rewrites(app));
     let facts: Vec<String> = summary.evidence.iter().map(|(name, value)| format!("{name} {value}")).collect();
     if !facts.is_empty() {
         lines.push(Line::styled(facts.join(&format!("  {}  ", theme.glyphs.dot)), theme.dim()));
@@ -45,6 +57,38 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         lines.push(Line::styled(text, theme.bad()));
     }
     lines
+}
+
+/// The rewrites that the plan's values of this site go through.
+fn rewrites(app: &App) -> Vec<Line<'static>> {
+    let theme = &app.theme;
+    let Some(site) = app.site_id() else { return Vec::new() };
+    let line = |(place, standing): (&RewriteView, Standing)| {
+        let word = &place.rewrite.rewrite;
+        let (style, says) = match standing {
+            Standing::LeftOut => (theme.dim(), format!("left out, {}", why_left_out(word))),
+            _ => (theme.quantized(), about(word).to_owned()),
+        };
+        Line::from(vec![Span::styled(format!("{} {word}: ", theme.glyphs.rewritten), style), Span::raw(says)])
+    };
+    app.rewrites_of(site).into_iter().map(line).collect()
+}
+
+/// What the choice under the cursor does to values, or the plan's while nobody moves that cursor; last, as it is the
+/// same for all sites.
+fn explanation(app: &App) -> Vec<Line<'static>> {
+    let theme = &app.theme;
+    let chosen = app.choices().get(app.choice).map(|choice| (choice.scheme.family, choice.label.clone()));
+    let planned = || Some(app.plan.scheme(app.site_id()?)?).map(|scheme| (scheme.family, scheme.to_string()));
+    // A method's scheme need not be in the list.
+    let unlisted =
+        app.focus != Pane::Quantizers && app.current_choice().is_none() && !app.choices().is_empty();
+    let Some((family, label)) = planned().filter(|_| unlisted).or(chosen) else { return Vec::new() };
+    let [grid, fit] = family.explanation();
+    vec![
+        Line::from(vec![Span::styled(format!("{label}: "), theme.strong()), Span::raw(grid)]),
+        Line::styled(fit, theme.dim()),
+    ]
 }
 
 /// The better choice, if it is worth a key.
@@ -67,6 +111,9 @@ fn remedy(app: &App) -> Option<Line<'static>> {
     if place < 9 {
         line.push_span(": press ");
         line.push_span(Span::styled((place + 1).to_string(), theme.key()));
+    } else {
+        line.push_span(format!(": line {} of the quantizers, then ", place + 1));
+        line.push_span(Span::styled("Enter", theme.key()));
     }
     Some(line)
 }

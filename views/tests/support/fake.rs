@@ -1,14 +1,16 @@
 //! A session that makes everything up: the same answers every time, without a model.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing, reason = "shared by tests and examples")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bitloupe_quant::eval::metrics::BinaryMask;
-use bitloupe_quant::plan::{ModelRef, Plan, SitePlan};
+use bitloupe_quant::method::MethodBits;
+use bitloupe_quant::plan::{ModelRef, Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::session::messages::{
-    ChoiceView, Event, Generation, HistogramView, Job, LayerView, ModelView, Picture, PlanView, Request,
-    SampleInfo, SampleView, SetView, SiteDetail, SiteSummary, SiteView,
+    ChoiceView, Event, Generation, HistogramView, Job, LayerView, MethodView, ModelView, Picture, PlanView,
+    Request, RewriteView, SampleInfo, SampleView, SetView, SiteDetail, SiteSummary, SiteView,
 };
 use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
 
@@ -128,8 +130,8 @@ pub fn model() -> ModelView {
         })
         .collect();
     let mut view = ModelView {
-        methods: Vec::new(),
-        rewrites: Vec::new(),
+        methods: methods(),
+        rewrites: rewrites(&layers),
         name: "lavt-mini".into(),
         architecture: "lavt".into(),
         label: None,
@@ -150,6 +152,87 @@ pub fn model() -> ModelView {
         .map(|(w, a, name)| (name.to_owned(), Arc::new(preset(&view, bits(w), bits(a)))))
         .collect();
     view
+}
+
+/// The first says little, the last a lot; the box has room for both.
+fn methods() -> Vec<MethodView> {
+    vec![
+        MethodView {
+            name: "minmax",
+            source: "Jacob et al. 2018",
+            treatment: &[
+                ("weights", "symmetric per output channel, min–max"),
+                ("activations", "per tensor, min–max"),
+            ],
+        },
+        MethodView {
+            name: "repq-vit",
+            source: "RepQ-ViT, Li et al., ICCV 2023, as released. The zero point of a reparameterized site is no \
+                     whole number, as there; an integer kernel rounds it.",
+            treatment: &[
+                ("weights", "affine per output channel, the best of three percentiles"),
+                (
+                    "post-layernorm",
+                    "per channel, made per tensor by reparameterizing the LayerNorm where it only feeds linear layers",
+                ),
+                ("post-softmax", "log √2"),
+                ("all else", "affine per tensor, the best of three percentiles"),
+            ],
+        },
+        MethodView {
+            name: "ptq4sam",
+            source: "PTQ4SAM, Lv et al., CVPR 2024, the statistic variant.",
+            treatment: &[
+                ("key", "signs folded where the distribution has two peaks"),
+                ("all else", "affine"),
+            ],
+        },
+    ]
+}
+
+/// A norm before every `qkv` and `fc1`, keys to fold in every `qk`.
+fn rewrites(layers: &[LayerView]) -> Vec<RewriteView> {
+    let view = |kind: &str, at: String, sites: Vec<SiteId>| RewriteView {
+        rewrite: Rewrite { rewrite: kind.to_owned(), layer: at, vectors: BTreeMap::new() },
+        sites,
+    };
+    let both = |layer: &str| vec![SiteId::new(layer, Slot::Input), SiteId::new(layer, Slot::Weight)];
+    let norms = |kind: &'static str| {
+        layers.iter().filter_map(move |layer| {
+            let block = layer.name.strip_suffix(".attn.qkv").map(|block| format!("{block}.norm1"));
+            let norm = block.or_else(|| Some(format!("{}.norm2", layer.name.strip_suffix(".mlp.fc1")?)))?;
+            Some(view(kind, norm, both(&layer.name)))
+        })
+    };
+    let folds = layers.iter().filter_map(|layer| {
+        let block = layer.name.strip_suffix(".attn.qk")?;
+        let mut sites =
+            vec![SiteId::new(layer.name.clone(), Slot::Lhs), SiteId::new(layer.name.clone(), Slot::Rhs)];
+        sites.push(SiteId::new(format!("{block}.attn.qkv"), Slot::Weight));
+        Some(view("sign-folding", layer.name.clone(), sites))
+    });
+    norms("layernorm-reparameterization").chain(norms("smoothing")).chain(folds).collect()
+}
+
+/// The plan of a method: its own scheme per role, its rewrites wherever they fit.
+pub fn method(model: &ModelView, name: &str, bits: MethodBits) -> Plan {
+    let mut plan = preset(model, bits.weights, bits.activations);
+    name.clone_into(&mut plan.method);
+    let kind = match name {
+        "repq-vit" => "layernorm-reparameterization",
+        "ptq4sam" => "sign-folding",
+        _ => return plan,
+    };
+    for site in model.layers.iter().flat_map(|layer| &layer.sites) {
+        if let Some(SitePlan::Quantized { bits, .. }) = plan.site(&site.site) {
+            let scheme = schemes()[if site.role == Role::PostSoftmax { 5 } else { 2 }].0.clone();
+            let made = SitePlan::unfitted(scheme, *bits);
+            plan.set(&site.site, Some(made));
+        }
+    }
+    let places = model.rewrites.iter().filter(|place| place.rewrite.rewrite == kind);
+    plan.rewrites = places.map(|place| place.rewrite.clone()).collect();
+    plan
 }
 
 /// One scheme everywhere.
@@ -367,9 +450,12 @@ pub fn plan_view(model: &ModelView, generation: Generation, plan: &Arc<Plan>) ->
             }
         }
     }
+    // As a session does: the keys of the first block have one peak, so there is nothing to fold.
+    let mut fitted = (**plan).clone();
+    fitted.rewrites.retain(|rewrite| rewrite.layer != "backbone.layers.0.blocks.0.attn.qk");
     PlanView {
         generation,
-        plan: Arc::clone(plan),
+        plan: Arc::new(fitted),
         predicted_sqnr_db: predicted,
         weight_bits: weight_bits / weights,
         activation_bits: activation_bits / macs,
@@ -479,6 +565,9 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
         }
         Request::Site { generation, site, plan } => {
             vec![Event::Site(Arc::new(detail(model, *generation, site, plan)))]
+        }
+        Request::Method { generation, method: name, bits } => {
+            vec![Event::Method { generation: *generation, plan: Arc::new(method(model, name, *bits)) }]
         }
         Request::Export { folder, .. } => {
             vec![Event::Exported {

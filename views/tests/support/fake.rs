@@ -575,7 +575,7 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
             }]
         }
         Request::Save { path, .. } => vec![Event::Saved { path: path.clone() }],
-        Request::Method { .. } | Request::Journal { .. } | Request::Quit => Vec::new(),
+        Request::Journal { .. } | Request::Quit => Vec::new(),
         Request::Cancel => vec![Event::Cancelled { job: Job::Calibration }],
     }
 }

@@ -7,8 +7,9 @@ use bitloupe_quant::graph::RewriteKind;
 use bitloupe_quant::method::{MethodBits, Protocol};
 use bitloupe_quant::models::ModelFiles;
 use bitloupe_quant::plan::{Plan, Rewrite, SitePlan};
+use bitloupe_quant::quantizer::{Family, Scheme};
 use bitloupe_quant::session::{FittedPlan, Options, Parts, Session};
-use bitloupe_quant::terms::{Bits, Slot};
+use bitloupe_quant::terms::{Bits, Role, Slot};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/lavt_one_tiny")
@@ -189,4 +190,27 @@ fn exponents_are_chosen_by_the_loss_of_the_results() {
             .sum()
     };
     assert!(loss(&chosen) < loss(&plain), "{} {}", loss(&chosen), loss(&plain));
+}
+
+#[test]
+fn a_quantizer_that_does_not_fit_a_site_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    for (family, role) in
+        [(Family::Agq, Role::Query), (Family::DrqSoftmax, Role::PostRelu), (Family::Log2, Role::Weight)]
+    {
+        let graph = session.model().graph.clone();
+        let large = |site: &&bitloupe_quant::graph::Site| {
+            let index = graph.site_index(&site.id).unwrap();
+            let sketch = session.sketch(index).unwrap();
+            site.role == role && (sketch.min() < 0.0 || sketch.max() > 1.1)
+        };
+        let site = graph.sites().iter().find(large).unwrap();
+        let mut plan = session.float_plan();
+        let bits = Bits::new(4).unwrap();
+        plan.set(&site.id, Some(SitePlan::unfitted(Scheme::published(family), bits)));
+        let error = session.fit_plan(&plan).unwrap_err().to_string();
+        assert!(error.contains("does not fit") && error.contains(&site.id.to_string()), "{error}");
+    }
 }

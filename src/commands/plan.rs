@@ -96,6 +96,9 @@ fn show(path: &Path, as_json: bool) -> Result<()> {
     for (name, value) in &plan.metrics {
         say!("  {name} = {value}")?;
     }
+    for rewrite in &plan.rewrites {
+        say!("  {} at {}", rewrite.rewrite, rewrite.layer)?;
+    }
     say!("")?;
     let mut table = Table::new(&[
         ("site", Align::Left),
@@ -136,6 +139,14 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
             .collect();
         return print_json(&json!({ "sites": rows }));
     }
+    let only = |here: &QuantPlan, there: &QuantPlan, sign: &str| -> Result<()> {
+        for rewrite in here.rewrites.iter().filter(|rewrite| !there.rewrites.contains(rewrite)) {
+            say!("{sign} {} at {}", rewrite.rewrite, rewrite.layer)?;
+        }
+        Ok(())
+    };
+    only(&a, &b, "-")?;
+    only(&b, &a, "+")?;
     if differences.is_empty() {
         say!("no site differs")?;
         return Ok(());

@@ -17,6 +17,14 @@ pub enum QuantizerError {
         /// The search asked for.
         range: String,
     },
+    /// A grid made for other values.
+    #[error("{family} does not fit: {problem}; choose another quantizer for it")]
+    Unfit {
+        /// Name of the family.
+        family: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A percentile is not in (0, 1], or the exponent of an error is not positive.
     #[error("{what} {value} is out of range")]
     Setting {

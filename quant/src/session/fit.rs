@@ -8,8 +8,10 @@ use crate::exec::Quantization;
 use crate::graph::Site;
 use crate::plan::{Budget, CalibrationRef, LayerCost, Plan, SitePlan, budget};
 use crate::quantizer::{
-    Distribution, Params, Prediction, QuantizerError, Scheme, Survey, predict, predict_surveyed, quantizer,
+    Distribution, Family, Params, Prediction, QuantizerError, Scheme, Survey, predict, predict_surveyed,
+    quantizer,
 };
+use crate::stats::Sketch;
 use crate::terms::{Bits, SiteId, Slot};
 
 /// What was fitted already.
@@ -78,6 +80,8 @@ impl Session {
         let Some(sketch) = self.sketch_in(variant, index)? else {
             return Err(SessionError::NotCalibrated { site: site.id.to_string() });
         };
+        check_fits(scheme.family, &sketch)
+            .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
         let survey = Survey::new(&sketch);
         let data = match variant.graph().weight_of(site.node) {
             Some(param) if weight => Distribution::Raw { values: &param.data, layout: site.layout },
@@ -170,4 +174,26 @@ impl Session {
         plan.check_model(path, &self.model_ref())?;
         Ok(plan.check_sites(path, &self.site_ids())?)
     }
+}
+
+/// That a family without levels below zero, or beyond one, is not given values that are there.
+fn check_fits(family: Family, sketch: &Sketch) -> Result<(), QuantizerError> {
+    let unfit = |problem| Err(QuantizerError::Unfit { family: family.as_str(), problem });
+    let positive = matches!(
+        family,
+        Family::Log2
+            | Family::LogSqrt2
+            | Family::Agq
+            | Family::Lnq
+            | Family::LogIntSoftmax
+            | Family::DrqSoftmax
+    );
+    if positive && sketch.min() < 0.0 {
+        return unfit(format!("values reach down to {}, it has no level below zero", sketch.min()));
+    }
+    // A softmax may round a little beyond one.
+    if matches!(family, Family::LogIntSoftmax | Family::DrqSoftmax) && sketch.max() > 1.001 {
+        return unfit(format!("values reach up to {}, it is made for probabilities", sketch.max()));
+    }
+    Ok(())
 }

@@ -105,8 +105,9 @@ proptest! {
         };
         prop_assert!(params.check(layout).is_ok());
         let once = fq(&values, layout, &params);
-        // A level at the edge of a region may belong to the next one.
-        if ![Family::DrqSoftmax, Family::Rorq].contains(&scheme.family) {
+        // A level at the edge of a region may belong to the next one, and the table of AdaLog rounds a power away from
+        // the values that it stands for when there are few codes.
+        if ![Family::DrqSoftmax, Family::Rorq, Family::Adalog].contains(&scheme.family) {
             prop_assert_eq!(&once, &fq(&once, layout, &params));
         }
         // Codes and levels describe the same function.

@@ -214,3 +214,23 @@ fn a_quantizer_that_does_not_fit_a_site_is_an_error() {
         assert!(error.contains("does not fit") && error.contains(&site.id.to_string()), "{error}");
     }
 }
+
+#[test]
+fn the_detail_of_a_site_is_that_of_the_rewritten_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let mut plan = session.method_plan("repq-vit", &bits(4)).unwrap();
+    let graph = session.model().graph.clone();
+    let norm = graph.rewritable(RewriteKind::NormReparameterization)[0];
+    let site = graph.rewrite_sites(RewriteKind::NormReparameterization, norm)[0].clone();
+    let rewritten = session.site_detail(1, &site, &plan).unwrap();
+    let fitted = session.fit_plan(&plan).unwrap();
+    let scale = fitted.plan.site(&site).and_then(SitePlan::params).unwrap().scale[0];
+    // The outermost levels of a fractional zero point are nearer.
+    let step = rewritten.levels[2] - rewritten.levels[1];
+    assert!((step - scale).abs() <= 1e-3 * scale, "{step} {scale}");
+    plan.rewrites.clear();
+    let plain = session.site_detail(2, &site, &plan).unwrap();
+    assert_ne!(plain.channels, rewritten.channels);
+}

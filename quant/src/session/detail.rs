@@ -44,7 +44,9 @@ impl Session {
             let nearest = crate::plan::nearest(&site.to_string(), names.iter().map(String::as_str), 3);
             return Err(SessionError::NoSite { site: site.to_string(), nearest });
         };
-        let variant = self.variant_of(plan)?;
+        // What the layer sees, not what it saw before the plan's rewrites.
+        let plan = &self.fit_rewrites(plan)?;
+        let variant = self.variant(&plan.rewrites)?;
         let Some(sketch) = self.sketch_in(&variant, index)? else {
             return Err(SessionError::NotCalibrated { site: site.to_string() });
         };

@@ -157,12 +157,6 @@ impl Session {
         *known = Some(Arc::clone(&made));
         Ok(made)
     }
-
-    /// The rewritten model that a plan runs on, as far as its rewrites have numbers.
-    pub(super) fn variant_of(&self, plan: &Plan) -> Result<Arc<Variant>, SessionError> {
-        let fitted: Vec<Rewrite> = plan.rewrites.iter().filter(|r| !is_open(r)).cloned().collect();
-        self.variant(&fitted)
-    }
 }
 
 /// Whether a rewrite has no numbers yet.

@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// Runs inputs and reads the mask off the logits, in the picture's size. Also how many nodes ran.
-    #[allow(clippy::unused_self)]
+    #[allow(clippy::unused_self, reason = "a session makes what belongs to it")]
     pub(super) fn mask(
         &self,
         engine: &Engine,

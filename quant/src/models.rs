@@ -11,4 +11,5 @@ mod weights;
 
 pub use error::ModelError;
 pub use open::{Model, ModelFiles, open};
-pub use weights::{Tensor, Weights};
+pub(crate) use weights::little_endian;
+pub use weights::{Numbers, Tensor, Weights};

@@ -35,6 +35,10 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs";
 const OLD_NAMES: [(&str, &str); 2] =
     [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
 
+/// Tensors of up to this many values are copied when they are asked for: biases and scales are used in every run, and
+/// the pages that they share with the weights around them would stay in memory for them.
+const SMALL: usize = 16 << 10;
+
 /// A tensor as f32, row-major.
 #[derive(Debug, Clone)]
 pub struct Tensor {
@@ -182,7 +186,7 @@ impl Weights {
         self.overrides.insert(name.to_owned(), data.into());
     }
 
-    /// A tensor as f32. Its values are checked (all finite), not copied.
+    /// A tensor as f32. Its values are checked (all finite); those of large tensors are not copied.
     pub fn get(&self, name: &str) -> Result<Tensor, ModelError> {
         let found = self.stored_name(name).and_then(|stored| self.tensors.0.get_key_value(stored));
         let Some((stored_name, (file, stored))) = found else {
@@ -201,7 +205,8 @@ impl Weights {
         if let Format::Other(dtype) = &stored.format {
             return Err(ModelError::TensorType { file, tensor, dtype: dtype.clone() });
         }
-        let data = Numbers::in_file(stored.clone());
+        let data =
+            if stored.len() <= SMALL { stored.to_vec().into() } else { Numbers::in_file(stored.clone()) };
         if let Some((index, value)) = data.not_finite() {
             return Err(ModelError::NonFinite { file, tensor, index, value });
         }

@@ -125,17 +125,27 @@ fn an_old_name_counts_as_used() {
 
 #[test]
 fn values_of_a_mapped_file_are_not_copied() {
-    let json = r#"{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#.to_owned() + " ";
-    assert_eq!(json.len() % 8, 0);
-    let (_folder, path) = file("m.safetensors", header(&json, &f32s(&[1.0, 2.0, 3.0, 4.0])));
+    let values: Vec<f32> = (0..SMALL + 2).map(|i| i as f32).collect();
+    let end = values.len() * 4;
+    let mut json = format!(
+        r#"{{"w":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{}]}},
+        "s":{{"dtype":"F32","shape":[1],"data_offsets":[{},{end}]}}}}"#,
+        SMALL + 1,
+        end - 4,
+        end - 4
+    );
+    json += &" ".repeat(json.len().next_multiple_of(8) - json.len());
+    let (_folder, path) = file("m.safetensors", header(&json, &f32s(&values)));
     let weights = Weights::open(&path).unwrap();
-    let data = weights.get("w").unwrap().data;
     let map = weights.tensors.0["w"].1.bytes.as_slice().as_ptr_range();
-    assert!(map.contains(&data.as_slice().as_ptr().cast()));
-    assert_eq!(data.to_vec(), [1.0, 2.0, 3.0, 4.0]);
+    let (large, small) = (weights.get("w").unwrap().data, weights.get("s").unwrap().data);
+    assert!(map.contains(&large.as_slice().as_ptr().cast()));
+    assert!(!map.contains(&small.as_slice().as_ptr().cast()));
+    assert_eq!(*large, values[..=SMALL]);
+    assert_eq!(*small, values[SMALL + 1..]);
     // Data at an odd place, as old writers left them, are converted.
-    let (_folder, path) = file("m.safetensors", header(&format!("{json} "), &f32s(&[1.0, 2.0, 3.0, 4.0])));
-    assert_eq!(Weights::open(&path).unwrap().get("w").unwrap().data.to_vec(), [1.0, 2.0, 3.0, 4.0]);
+    let (_folder, path) = file("m.safetensors", header(&format!("{json} "), &f32s(&values)));
+    assert_eq!(*Weights::open(&path).unwrap().get("w").unwrap().data, values[..=SMALL]);
 }
 
 #[test]

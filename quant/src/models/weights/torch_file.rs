@@ -140,7 +140,10 @@ impl Storages<'_> {
         // Both fit: they are at most the bytes of the entry.
         let place = |values: u64| part.start + values as usize * size;
         let part = if count == 0 { part.start..part.start } else { place(tensor.offset)..place(end) };
-        let strides = (!row_major(tensor)).then(|| tensor.strides.iter().map(|&s| s as usize).collect());
+        // An axis of one position has no neighbours, whatever its stride.
+        let stride = |(&n, &stride): (&u64, &u64)| if n <= 1 { 0 } else { stride as usize };
+        let strides =
+            (!row_major(tensor)).then(|| tensor.shape.iter().zip(&tensor.strides).map(stride).collect());
         Ok(Stored { bytes, part, format, shape, strides })
     }
 }

@@ -154,3 +154,27 @@ fn endless_stacks_and_memos_are_refused() {
     }
     assert!(problem(&bytes).contains("members"));
 }
+
+/// Damage to a real pickle is an error or another value, never a panic; likewise bytes that are no pickle at all.
+#[test]
+fn no_damage_panics() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/lavt_one_tiny/two_dicts.pkl");
+    let real = std::fs::read(path).unwrap();
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..300 {
+        let mut damaged = real.clone();
+        for _ in 0..=random(4) {
+            damaged[random(real.len())] = random(256) as u8;
+        }
+        let _ = read(&damaged);
+        let noise: Vec<u8> = (0..200).map(|_| random(256) as u8).collect();
+        let _ = read(&noise);
+        let opcodes: Vec<u8> =
+            (0..200).map(|_| b"(012NK]}).tlaeudRbohqQ\x85\x86\x87\x94"[random(26)]).collect();
+        let _ = read(&opcodes);
+    }
+}

@@ -19,6 +19,10 @@ pub struct Tensor {
     pub data: Arc<Vec<f32>>,
 }
 
+/// What BERT's first checkpoints call weight and bias of a LayerNorm (names of its TensorFlow original).
+const OLD_NAMES: [(&str, &str); 2] =
+    [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+
 enum Bytes {
     Mapped(memmap2::Mmap),
     Embedded(&'static [u8]),
@@ -119,8 +123,18 @@ impl Weights {
         self.order.iter().map(String::as_str)
     }
 
+    /// The name under which a tensor stands in the file: the name itself, or the one it had in old checkpoints.
+    pub fn stored_name(&self, name: &str) -> Option<&str> {
+        let exact = |name: &str| self.names().find(|stored| *stored == name);
+        exact(name).or_else(|| {
+            let old = OLD_NAMES.iter().find_map(|(new, old)| Some((name.strip_suffix(new)?, *old)));
+            old.and_then(|(path, old)| exact(&format!("{path}{old}")))
+        })
+    }
+
     /// Shape of a tensor, if it is there.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let name = self.stored_name(name)?;
         self.metadata.info(name).map(|info| info.shape.clone())
     }
 
@@ -131,7 +145,7 @@ impl Weights {
 
     /// A tensor as f32.
     pub fn get(&self, name: &str) -> Result<Tensor, ModelError> {
-        let Some(info) = self.metadata.info(name) else {
+        let Some(info) = self.stored_name(name).and_then(|name| self.metadata.info(name)) else {
             let nearest = crate::plan::nearest(name, self.names(), 3);
             return Err(ModelError::MissingTensor {
                 file: self.file.clone(),

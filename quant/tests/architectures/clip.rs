@@ -1,6 +1,7 @@
 //! CLIP: both towers, the end token as the first configurations have it, tokenizers from either form of files.
 
 use bitloupe_quant::models::{InputShapes, ModelFiles, Task, open_for};
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value as Json, json};
 
 use crate::bert::folder_with;
@@ -127,6 +128,54 @@ fn sites_hold_what_their_roles_say() {
     roles::compare(&run.model, "visual_projection", &[":input post-layernorm"]);
     roles::compare(&run.model, "text_projection", &[":input post-layernorm"]);
     roles::compare(&run.model, "similarity", &[":lhs other", ":rhs other"]);
+}
+
+/// Without `config.json` the tensors tell all but the heads, and OpenAI's towers have 64 channels in each.
+#[test]
+fn a_file_alone_is_recognised() {
+    let width = 512;
+    let mut shapes = vec![
+        ("logit_scale".to_owned(), vec![]),
+        ("text_model.embeddings.token_embedding.weight".to_owned(), vec![50, width]),
+        ("text_model.embeddings.position_embedding.weight".to_owned(), vec![9, width]),
+        ("vision_model.embeddings.class_embedding".to_owned(), vec![width]),
+        ("vision_model.embeddings.patch_embedding.weight".to_owned(), vec![width, 3, 4, 4]),
+        ("vision_model.embeddings.position_embedding.weight".to_owned(), vec![1 + 5 * 5, width]),
+        ("visual_projection.weight".to_owned(), vec![6, width]),
+        ("text_projection.weight".to_owned(), vec![6, width]),
+    ];
+    let mut module = |name: &str, shape: &[usize]| {
+        shapes.push((format!("{name}.weight"), shape.to_vec()));
+        shapes.push((format!("{name}.bias"), vec![shape[0]]));
+    };
+    for norm in ["vision_model.pre_layrnorm", "vision_model.post_layernorm", "text_model.final_layer_norm"] {
+        module(norm, &[width]);
+    }
+    for layer in ["vision_model.encoder.layers.0", "text_model.encoder.layers.0"] {
+        for norm in ["layer_norm1", "layer_norm2"] {
+            module(&format!("{layer}.{norm}"), &[width]);
+        }
+        for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+            module(&format!("{layer}.self_attn.{name}"), &[width, width]);
+        }
+        module(&format!("{layer}.mlp.fc1"), &[8, width]);
+        module(&format!("{layer}.mlp.fc2"), &[width, 8]);
+    }
+    let zeros = vec![0; 2 * width * width];
+    let views = shapes.iter().map(|(name, shape)| {
+        let bytes = &zeros[..2 * shape.iter().product::<usize>()];
+        (name, TensorView::new(Dtype::F16, shape.clone(), bytes).unwrap())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.safetensors");
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let model = open_for(&ModelFiles::Path(path), None, &InputShapes::default()).unwrap();
+    assert_eq!(model.architecture, "clip");
+    assert!(model.text.is_none());
+    let shape = |name: &str| model.graph.node(model.graph.find(name).unwrap()).shape.clone();
+    assert_eq!(shape("pixel_values"), [1, 3, 20, 20]);
+    assert_eq!(shape("vision_model.encoder.layers.0.self_attn.qk"), [1, 8, 26, 26]);
+    assert_eq!(shape("text_model.encoder.layers.0.self_attn.qk"), [1, 8, 9, 9]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::exec::kernels::function::Function;
 use crate::exec::kernels::gather::Reduction;
 use crate::exec::kernels::pool::Pooling;
 use crate::exec::kernels::resize::Sampling;
-use crate::models::{ModelError, Weights};
+use crate::models::{ModelError, Numbers, Weights};
 
 /// More values than this in one tensor of one sample are taken for a broken config (8 GiB of f32).
 const MAX_NUMBERS: usize = 1 << 31;
@@ -155,10 +155,10 @@ impl<'w> Scope<'_, 'w> {
     }
 
     /// A checkpoint tensor's values for computing a constant; it counts as used.
-    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>, ModelError> {
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Numbers, ModelError> {
         let full = self.full(name);
         let id = self.builder.param(&full, Some(shape))?;
-        Ok(Arc::clone(&self.builder.graph.params[id.index()].data))
+        Ok(self.builder.graph.params[id.index()].data.clone())
     }
 
     fn full(&self, name: &str) -> String {

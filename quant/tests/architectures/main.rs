@@ -1,6 +1,7 @@
 //! Miniatures of published architectures, recorded from the original code: every output and every activation.
 
 mod bert;
+mod broken_towers;
 mod clip;
 mod clipseg;
 mod fixture;

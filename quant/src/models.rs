@@ -4,10 +4,14 @@
 //! checkpoint's names.
 
 mod architecture;
+mod bert;
+mod clip;
+mod clipseg;
 mod error;
 pub mod lavt;
 mod mapping;
 mod open;
+mod parts;
 mod source;
 mod task;
 mod weights;

@@ -95,8 +95,7 @@ impl PreprocessorConfig {
         let fields: Map<String, Value> =
             serde_json::from_slice(json).map_err(|e| bad(format!("not a JSON object: {e}")))?;
         let fields = Fields { path, fields: &fields };
-        let processor = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?);
-        let yolos = processor.is_some_and(|p| p.starts_with("Yolos"));
+        let yolos = fields.processor()?.is_some_and(|p| p.starts_with("Yolos"));
 
         let resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
         let filter = match fields.number("resample")? {
@@ -139,6 +138,17 @@ impl PreprocessorConfig {
             _ => None,
         };
         Ok(Self { resize, filter, multiple_of: if yolos { 16 } else { 1 }, crop, rescale, normalize, pad })
+    }
+
+    /// Height and width of every tensor, where they do not depend on the picture.
+    pub fn fixed_size(&self) -> Option<(usize, usize)> {
+        let (height, width) = match (self.pad, self.crop, self.resize) {
+            (Some((h, w)), None, Some(Size::Longest(side))) if side <= h && side <= w => (h, w),
+            (None, Some(cropped), _) => cropped,
+            (None, None, Some(Size::Exact { height, width })) => (height, width),
+            _ => return None,
+        };
+        Some((height as usize, width as usize))
     }
 
     /// The same with tensors of one size for all pictures: they keep their shape and are padded, as pictures of a batch are;
@@ -355,6 +365,17 @@ impl Fields<'_> {
         Ok(out)
     }
 
+    /// The class that wrote the file, if it says so.
+    fn processor(&self) -> Result<Option<&str>, DataError> {
+        Ok(self.text("image_processor_type")?.or(self.text("feature_extractor_type")?))
+    }
+
+    /// Whether the class reads one number as both sides of a square.
+    fn gives_squares(&self) -> Result<bool, DataError> {
+        let squares = ["ViT", "DeiT", "CLIPSeg", "Beit", "Segformer"];
+        Ok(self.processor()?.is_some_and(|name| squares.iter().any(|start| name.starts_with(start))))
+    }
+
     fn size(&self, field: &str) -> Result<Size, DataError> {
         let wrong = || {
             self.wrong(
@@ -367,9 +388,10 @@ impl Fields<'_> {
         };
         let value = self.get(field).ok_or_else(wrong)?;
         if value.is_number() {
-            // Old CLIP files: one number is the shortest edge of `size` and both sides of `crop_size`.
+            // Old files: one number is both sides of `crop_size`, and of the `size` of processors that give squares;
+            // the others (CLIP's) mean the shortest edge.
             let n = side(value).ok_or_else(wrong)?;
-            return Ok(if field == "size" {
+            return Ok(if field == "size" && !self.gives_squares()? {
                 Size::Shortest { short: n, longest: None }
             } else {
                 Size::Exact { height: n, width: n }
@@ -460,6 +482,20 @@ mod tests {
         let pixels = config.apply(&image).unwrap();
         assert_eq!(pixels.values[..8], [1.0; 8]);
         assert_eq!(pixels.values[8..16], [0.0; 8]);
+    }
+
+    #[test]
+    fn one_number_is_a_square_or_the_shortest_edge() {
+        let read = |kind: &str| {
+            let json = format!(
+                r#"{{"feature_extractor_type": "{kind}", "size": 352, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}}"#
+            );
+            PreprocessorConfig::from_json("c", json.as_bytes()).unwrap()
+        };
+        let (clip, vit) = (read("CLIPFeatureExtractor"), read("ViTFeatureExtractor"));
+        assert_eq!(clip.resize, Some(Size::Shortest { short: 352, longest: None }));
+        assert_eq!(vit.resize, Some(Size::Exact { height: 352, width: 352 }));
+        assert_eq!((clip.fixed_size(), vit.fixed_size()), (None, Some((352, 352))));
     }
 
     #[test]

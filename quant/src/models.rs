@@ -4,13 +4,19 @@
 //! checkpoint's names.
 
 mod architecture;
+mod deit;
+mod dinov2;
 mod error;
 pub mod lavt;
 mod mapping;
 mod open;
+mod parts;
 mod source;
+mod swin;
 mod task;
+mod vit;
 mod weights;
+mod yolos;
 
 pub use error::ModelError;
 pub use open::{Model, ModelFiles, open, open_for};

@@ -36,6 +36,15 @@ pub enum Size {
     },
 }
 
+/// Where a crop lies if it cannot lie in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CropRounding {
+    /// Half a pixel to the left and up: Hugging Face.
+    Down,
+    /// On the even pixel: torchvision, and so timm.
+    HalfToEven,
+}
+
 /// How pictures become tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreprocessorConfig {
@@ -47,6 +56,8 @@ pub struct PreprocessorConfig {
     pub multiple_of: u32,
     /// `(height, width)` to cut from the centre.
     pub crop: Option<(u32, u32)>,
+    /// Where the crop lies if it cannot lie in the middle.
+    pub crop_rounding: CropRounding,
     /// Factor from 0..=255, usually 1/255.
     pub rescale: Option<f64>,
     /// Mean and standard deviation per channel, after rescaling.
@@ -137,7 +148,9 @@ impl PreprocessorConfig {
             // Padding to the largest picture of a batch: nothing to do for one picture.
             _ => None,
         };
-        Ok(Self { resize, filter, multiple_of: if yolos { 16 } else { 1 }, crop, rescale, normalize, pad })
+        let multiple_of = if yolos { 16 } else { 1 };
+        let crop_rounding = CropRounding::Down;
+        Ok(Self { resize, filter, multiple_of, crop, crop_rounding, rescale, normalize, pad })
     }
 
     /// Height and width of every tensor, where they do not depend on the picture.
@@ -218,13 +231,26 @@ impl PreprocessorConfig {
         let resized = self.resize.map_or((width, height), |size| size.of(width, height, self.multiple_of));
         let (cropped, offset) = match self.crop {
             Some((ch, cw)) => {
-                let start = |whole: u32, part: u32| (i64::from(whole) - i64::from(part)).div_euclid(2);
+                let start = |whole: u32, part: u32| self.crop_rounding.start(whole, part);
                 ((cw, ch), (start(resized.0, cw), start(resized.1, ch)))
             }
             None => (resized, (0, 0)),
         };
         let output = self.pad.map_or(cropped, |(ph, pw)| (pw.max(cropped.0), ph.max(cropped.1)));
         Geometry { original: (width, height), resized, offset, cropped, output }
+    }
+}
+
+impl CropRounding {
+    /// The first of `part` pixels in the middle of `whole`; negative if there are fewer.
+    fn start(self, whole: u32, part: u32) -> i64 {
+        let left = i64::from(whole) - i64::from(part);
+        match self {
+            Self::Down => left.div_euclid(2),
+            // torchvision rounds `left / 2` to even, but pads pictures that are too small by whole halves.
+            Self::HalfToEven if left < 0 => left / 2,
+            Self::HalfToEven => left / 2 + i64::from(left % 4 == 3),
+        }
     }
 }
 
@@ -448,6 +474,13 @@ mod tests {
         assert_eq!(shortest(224, None).of(500, 333, 1), (336, 224));
         assert_eq!(shortest(60, None).of(100, 100, 16), (48, 48));
         assert_eq!(Size::Longest(1024).of(640, 427, 1), (1024, 683));
+    }
+
+    #[test]
+    fn crops_lie_where_their_code_puts_them() {
+        let starts = |rounding: CropRounding| [32, 33, 34, 35, 36, 37, 31, 29].map(|n| rounding.start(n, 32));
+        assert_eq!(starts(CropRounding::Down), [0, 0, 1, 1, 2, 2, -1, -2]);
+        assert_eq!(starts(CropRounding::HalfToEven), [0, 0, 1, 2, 2, 2, 0, -1]);
     }
 
     #[test]

@@ -173,7 +173,8 @@ impl<'w> Scope<'_, 'w> {
         if *count == 1 { name } else { format!("{name}_{count}") }
     }
 
-    fn fail<T>(&self, name: &str, message: String) -> Result<T, ModelError> {
+    /// An error at a node of this scope.
+    pub(crate) fn fail<T>(&self, name: &str, message: String) -> Result<T, ModelError> {
         Err(ModelError::Graph { node: self.full(name), message })
     }
 

@@ -76,6 +76,7 @@ fn published(side: u32) -> PreprocessorConfig {
         resize: Some(Size::Shortest { short: side, longest: None }),
         filter: Filter::Bicubic,
         multiple_of: 1,
+        crop_rounding: crate::data::CropRounding::Down,
         crop: Some((side, side)),
         rescale: Some(1.0 / 255.0),
         normalize: Some((MEAN, DEVIATION)),

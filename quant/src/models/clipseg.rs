@@ -106,6 +106,7 @@ fn published() -> PreprocessorConfig {
         resize: Some(Size::Exact { height: SIDE, width: SIDE }),
         filter: Filter::Bilinear,
         multiple_of: 1,
+        crop_rounding: crate::data::CropRounding::Down,
         crop: None,
         rescale: Some(1.0 / 255.0),
         normalize: Some((MEAN, DEVIATION)),

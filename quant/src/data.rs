@@ -12,6 +12,7 @@ mod image;
 mod manifest;
 mod preprocess;
 mod resize;
+mod restore;
 mod sample;
 mod text;
 

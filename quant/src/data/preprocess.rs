@@ -91,7 +91,13 @@ impl PreprocessorConfig {
         let processor = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?);
         let yolos = processor.is_some_and(|p| p.starts_with("Yolos"));
 
-        let resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
+        let mut resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
+        // Old files of the detectors: `size` is one number, the limit of the longer side stands beside it.
+        if let Some(Size::Shortest { longest: longest @ None, .. }) = &mut resize
+            && processor.is_some_and(|p| ["Detr", "Yolos"].iter().any(|start| p.starts_with(start)))
+        {
+            *longest = Some(fields.side("max_size")?.unwrap_or(1333));
+        }
         let filter = match fields.number("resample")? {
             None => Filter::Bilinear,
             Some(n) => Filter::from_pillow(n as u64)
@@ -330,6 +336,16 @@ impl Fields<'_> {
         Ok(out)
     }
 
+    /// A length in pixels.
+    fn side(&self, field: &str) -> Result<Option<u32>, DataError> {
+        let side = |v: &Value| {
+            let v =
+                v.as_u64().and_then(|v| u32::try_from(v).ok()).filter(|v| (1..=super::MAX_SIDE).contains(v));
+            v.ok_or_else(|| self.wrong(field, "1 to 16384 pixels"))
+        };
+        self.get(field).map(side).transpose()
+    }
+
     fn size(&self, field: &str) -> Result<Size, DataError> {
         let wrong = || {
             self.wrong(
@@ -401,6 +417,21 @@ mod tests {
         assert_eq!(shortest(224, None).of(500, 333, 1), (336, 224));
         assert_eq!(shortest(60, None).of(100, 100, 16), (48, 48));
         assert_eq!(Size::Longest(1024).of(640, 427, 1), (1024, 683));
+    }
+
+    #[test]
+    fn old_files_of_detectors_limit_the_longer_side() {
+        let size = |more: &str| {
+            let json = format!(
+                r#"{{"feature_extractor_type": "DetrFeatureExtractor", "size": 800{more},
+                "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}}"#
+            );
+            PreprocessorConfig::from_json("c", json.as_bytes()).map(|config| config.resize)
+        };
+        assert_eq!(size("").unwrap(), Some(Size::Shortest { short: 800, longest: Some(1333) }));
+        let limited = size(r#", "max_size": 1000"#).unwrap();
+        assert_eq!(limited, Some(Size::Shortest { short: 800, longest: Some(1000) }));
+        assert!(size(r#", "max_size": 0"#).unwrap_err().to_string().contains("`max_size`"));
     }
 
     #[test]

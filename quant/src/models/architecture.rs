@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use super::task::Task;
-use super::{ModelError, lavt};
+use super::{ModelError, lavt, sam};
 use crate::data::{PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -29,8 +29,10 @@ pub(super) struct Architecture {
 }
 
 /// All of them; the first that recognises a model builds it.
-const ARCHITECTURES: &[Architecture] =
-    &[Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open }];
+const ARCHITECTURES: &[Architecture] = &[
+    Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open },
+    Architecture { name: "sam", recognises: sam::recognises, build: sam::open },
+];
 
 /// The architecture of a model.
 pub(super) fn of(source: &Source<'_>) -> Result<&'static Architecture, ModelError> {

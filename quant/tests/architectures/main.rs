@@ -2,3 +2,8 @@
 
 mod fixture;
 mod lavt;
+mod pictures;
+mod published;
+mod renamed;
+mod roles;
+mod sam;

@@ -4,6 +4,7 @@
 //! checkpoint's names.
 
 mod architecture;
+mod detr;
 mod error;
 pub mod lavt;
 mod mapping;

@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use super::task::Task;
-use super::{ModelError, lavt, sam};
+use super::{ModelError, detr, lavt, sam};
 use crate::data::{PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -32,6 +32,7 @@ pub(super) struct Architecture {
 const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open },
     Architecture { name: "sam", recognises: sam::recognises, build: sam::open },
+    Architecture { name: "detr", recognises: detr::recognises, build: detr::open },
 ];
 
 /// The architecture of a model.

@@ -1,5 +1,6 @@
 //! Miniatures of published architectures, recorded from the original code: every output and every activation.
 
+mod detr;
 mod fixture;
 mod lavt;
 mod pictures;

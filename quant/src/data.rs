@@ -12,7 +12,6 @@ mod image;
 mod manifest;
 mod preprocess;
 mod resize;
-mod restore;
 mod sample;
 mod text;
 

@@ -1,5 +1,6 @@
 //! Judging a quantized model: masks against masks, tensors against tensors.
 
-pub mod detections;
+pub mod answer;
 pub mod metrics;
 pub mod output_loss;
+pub mod reading;

@@ -40,6 +40,9 @@ pub(super) fn of(source: &Source<'_>) -> Result<&'static Architecture, ModelErro
     ARCHITECTURES.iter().find(|architecture| (architecture.recognises)(source)).ok_or_else(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
         let what = match source.model_type() {
+            _ if source.config.is_none() => {
+                "no such file, and the names of the tensors are not those of an architecture".to_owned()
+            }
             "" => "neither `model_type` nor the names of the tensors are those of an architecture".to_owned(),
             kind => format!("`model_type` is `{kind}`"),
         };

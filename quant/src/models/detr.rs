@@ -56,7 +56,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     // One graph for all pictures: a square in which each fits, with a mask of its padding.
     let usual = match (preprocessor.pad, preprocessor.resize.unwrap_or(USUAL)) {
         (Some(size), _) => size,
-        (None, Size::Exact { height, width }) => (height, width),
+        (None, Size::Exact { height, width } | Size::Within { height, width }) => (height, width),
         (None, Size::Shortest { longest: Some(side), .. } | Size::Longest(side)) => (side, side),
         (None, Size::Shortest { short, longest: None }) => (short, short),
     };

@@ -94,7 +94,7 @@ impl Fixture {
             tap.0
         };
         let values = inputs.iter().map(run).collect();
-        Run { inputs, values, model }
+        Run { model, inputs, values }
     }
 
     /// Compares every recorded activation, found by its name, or by the name of the node that `alias` gives. Some must be

@@ -113,10 +113,8 @@ pub(super) fn encode(
     for embedding in ["not_a_point_embed.weight", "no_mask_embed.weight"] {
         g.read(embedding, &[1, width])?;
     }
-    for part in names.mask.iter().flat_map(|part| [format!("{part}.weight"), format!("{part}.bias")]) {
-        if let Some(shape) = g.param_shape(&part) {
-            g.read(&part, &shape)?;
-        }
+    if inputs.mask.is_none() {
+        unused_mask(g, names, width)?;
     }
     Ok(Prompts { sparse, dense, count })
 }
@@ -196,4 +194,23 @@ fn mask(g: &mut Scope<'_, '_>, names: &Names, sizes: &Sizes, mask: NodeId) -> Re
     let x = g.channel_norm(norm2, x, sizes.prompt_eps)?;
     let x = g.activation("mask.act", Activation::Gelu, x)?;
     g.conv(conv3, x, Conv::new(1, 0))
+}
+
+/// Reads what encodes masks where the graph has no input for one: all of a checkpoint must fit.
+fn unused_mask(g: &mut Scope<'_, '_>, names: &Names, width: usize) -> Result<(), ModelError> {
+    let [conv1, norm1, conv2, norm2, conv3] = names.mask;
+    let channels =
+        |conv: &str| g.param_shape(&format!("{conv}.weight")).and_then(|shape| shape.first().copied());
+    let (c1, c2) = (channels(conv1).unwrap_or(0), channels(conv2).unwrap_or(0));
+    for (part, weight) in [
+        (conv1, vec![c1, 1, 2, 2]),
+        (norm1, vec![c1]),
+        (conv2, vec![c2, c1, 2, 2]),
+        (norm2, vec![c2]),
+        (conv3, vec![width, c2, 1, 1]),
+    ] {
+        g.read(&format!("{part}.weight"), &weight)?;
+        g.read(&format!("{part}.bias"), &weight[..1])?;
+    }
+    Ok(())
 }

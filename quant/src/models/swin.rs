@@ -199,10 +199,8 @@ impl Swin {
         let axis = |name: &str, axis: usize| weights.shape(name).and_then(|s| s.get(axis).copied());
         let merged_first = weights.shape("layers.0.downsample.reduction.weight").is_none();
         // A single stage has no merging; its head tells.
-        let names = match merged_first && weights.shape("head.weight").is_none() {
-            true => TIMM_NAMES,
-            false => ORIGINAL,
-        };
+        let timm = merged_first && weights.shape("head.weight").is_none();
+        let names = if timm { TIMM_NAMES } else { ORIGINAL };
         let stages = count_modules(weights.names(), "layers");
         within("the number of stages `layers.N`", stages, 1, MAX_STAGES)?;
         let (mut depths, mut heads) = (Vec::new(), Vec::new());

@@ -221,7 +221,7 @@ mod tests {
     fn the_offset_of_dinov2_moves_places_a_little() {
         // Scale 1 / ((16 + 0.1) / 37), not 37 / 16.
         let taps = cubic(37, 16, 1.0 / ((16.0 + 0.1) / 37.0));
-        let place = 37.0 / 16.1 * 15.5 - 0.5;
+        let place: f64 = 37.0 / 16.1 * 15.5 - 0.5;
         assert_eq!(taps[15][1].0, place as usize);
         assert!((taps[15][1].1 - kernel(place.fract(), -0.75)).abs() < 1e-12);
     }

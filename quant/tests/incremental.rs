@@ -70,7 +70,7 @@ fn fit(graph: &Graph, values: &[Option<Value>], site: usize, bits: u8) -> Arc<Pa
     let s = &graph.sites()[site];
     let scheme = Scheme::new(Family::Uniform, RangeSearch::MinMax);
     let data = match s.operand {
-        None => graph.weight_of(s.node).unwrap().data.as_ref().clone(),
+        None => graph.weight_of(s.node).unwrap().data.to_vec(),
         Some(i) => values[graph.node(s.node).inputs[i].index()].as_ref().unwrap().as_slice().to_vec(),
     };
     let data = Distribution::Raw { values: &data, layout: s.layout };
@@ -292,7 +292,7 @@ fn a_session_shows_edits_incrementally() {
     assert_eq!(undone.quantized, first.quantized);
     let other = show(&plan, Some("two zebras"));
     assert!(other.nodes_run > 0 && other.nodes_run < all(&graph));
-    assert!(other.quantized_iou.is_none(), "the truth belongs to the sample's own sentence");
+    assert!(other.quantized_score.is_none(), "the truth belongs to the sample's own sentence");
     let (used, cap) = session.cache_use();
     assert!(used > 0 && used <= cap);
 }

@@ -27,6 +27,13 @@ pub enum Size {
     },
     /// The longer side becomes this.
     Longest(u32),
+    /// As large as fits into this.
+    Within {
+        /// Pixels down.
+        height: u32,
+        /// Pixels across.
+        width: u32,
+    },
 }
 
 /// Where a crop lies if it cannot lie in the middle.
@@ -99,8 +106,7 @@ impl PreprocessorConfig {
         let fields: Map<String, Value> =
             serde_json::from_slice(json).map_err(|e| bad(format!("not a JSON object: {e}")))?;
         let fields = Fields { path, fields: &fields };
-        let processor = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?);
-        let yolos = processor.is_some_and(|p| p.starts_with("Yolos"));
+        let yolos = fields.processor()?.is_some_and(|p| p.starts_with("Yolos"));
 
         let resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
         let filter = match fields.number("resample")? {
@@ -145,6 +151,30 @@ impl PreprocessorConfig {
         let multiple_of = if yolos { 16 } else { 1 };
         let crop_rounding = CropRounding::Down;
         Ok(Self { resize, filter, multiple_of, crop, crop_rounding, rescale, normalize, pad })
+    }
+
+    /// Height and width of every tensor, where they do not depend on the picture.
+    pub fn fixed_size(&self) -> Option<(usize, usize)> {
+        let (height, width) = match (self.pad, self.crop, self.resize) {
+            (Some((h, w)), None, Some(Size::Longest(side))) if side <= h && side <= w => (h, w),
+            (None, Some(cropped), _) => cropped,
+            (None, None, Some(Size::Exact { height, width })) => (height, width),
+            _ => return None,
+        };
+        Some((height as usize, width as usize))
+    }
+
+    /// The same with tensors of one size for all pictures: they keep their shape and are padded, as pictures of a batch are;
+    /// where the published processor ignores the shape, or cuts, so does this.
+    #[must_use]
+    pub fn on_canvas(&self, height: u32, width: u32) -> Self {
+        let exact = matches!(self.resize, Some(Size::Exact { .. })) || self.crop.is_some();
+        let (size, pad) = if exact {
+            (Size::Exact { height, width }, None)
+        } else {
+            (Size::Within { height, width }, Some((height, width)))
+        };
+        Self { resize: Some(size), crop: None, pad, multiple_of: 1, ..self.clone() }
     }
 
     /// The tensor of a picture.
@@ -235,6 +265,11 @@ impl Size {
                 let scale = f64::from(longest) / long;
                 let side = |s: f64| ((s * scale + 0.5) as u32).max(1);
                 (side(w), side(h))
+            }
+            Self::Within { height, width } => {
+                let scale = (f64::from(width) / w).min(f64::from(height) / h);
+                let side = |s: f64, limit: u32| ((s * scale).round_ties_even() as u32).clamp(1, limit);
+                (side(w, width), side(h, height))
             }
             Self::Shortest { short: target, longest } => {
                 let mut target = f64::from(target);
@@ -356,6 +391,17 @@ impl Fields<'_> {
         Ok(out)
     }
 
+    /// The class that wrote the file, if it says so.
+    fn processor(&self) -> Result<Option<&str>, DataError> {
+        Ok(self.text("image_processor_type")?.or(self.text("feature_extractor_type")?))
+    }
+
+    /// Whether the class reads one number as both sides of a square.
+    fn gives_squares(&self) -> Result<bool, DataError> {
+        let squares = ["ViT", "DeiT", "CLIPSeg", "Beit", "Segformer"];
+        Ok(self.processor()?.is_some_and(|name| squares.iter().any(|start| name.starts_with(start))))
+    }
+
     fn size(&self, field: &str) -> Result<Size, DataError> {
         let wrong = || {
             self.wrong(
@@ -368,9 +414,10 @@ impl Fields<'_> {
         };
         let value = self.get(field).ok_or_else(wrong)?;
         if value.is_number() {
-            // Old CLIP files: one number is the shortest edge of `size` and both sides of `crop_size`.
+            // Old files: one number is both sides of `crop_size`, and of the `size` of processors that give squares;
+            // the others (CLIP's) mean the shortest edge.
             let n = side(value).ok_or_else(wrong)?;
-            return Ok(if field == "size" {
+            return Ok(if field == "size" && !self.gives_squares()? {
                 Size::Shortest { short: n, longest: None }
             } else {
                 Size::Exact { height: n, width: n }
@@ -450,6 +497,16 @@ mod tests {
     }
 
     #[test]
+    fn a_canvas_holds_any_picture() {
+        let json = br#"{"size": {"shortest_edge": 32, "longest_edge": 50}, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}"#;
+        let config = PreprocessorConfig::from_json("c", json).unwrap().on_canvas(40, 60);
+        for (picture, resized) in [((100, 50), (60, 30)), ((50, 100), (20, 40)), ((1, 4000), (1, 40))] {
+            let geometry = config.geometry(picture.0, picture.1);
+            assert_eq!((geometry.resized, geometry.output), (resized, (60, 40)));
+        }
+    }
+
+    #[test]
     fn padding_is_zero_after_normalising() {
         let json = br#"{"size": {"longest_edge": 4}, "do_pad": true, "pad_size": {"height": 4, "width": 4},
             "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#;
@@ -458,6 +515,20 @@ mod tests {
         let pixels = config.apply(&image).unwrap();
         assert_eq!(pixels.values[..8], [1.0; 8]);
         assert_eq!(pixels.values[8..16], [0.0; 8]);
+    }
+
+    #[test]
+    fn one_number_is_a_square_or_the_shortest_edge() {
+        let read = |kind: &str| {
+            let json = format!(
+                r#"{{"feature_extractor_type": "{kind}", "size": 352, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}}"#
+            );
+            PreprocessorConfig::from_json("c", json.as_bytes()).unwrap()
+        };
+        let (clip, vit) = (read("CLIPFeatureExtractor"), read("ViTFeatureExtractor"));
+        assert_eq!(clip.resize, Some(Size::Shortest { short: 352, longest: None }));
+        assert_eq!(vit.resize, Some(Size::Exact { height: 352, width: 352 }));
+        assert_eq!((clip.fixed_size(), vit.fixed_size()), (None, Some((352, 352))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Every method checks shapes and returns an error that names the node, so that a checkpoint that does not fit
 //! its config is reported, never indexed out of range.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Conv, Graph, Node, NodeId, Op, Param, ParamId};
@@ -13,7 +13,7 @@ use crate::exec::kernels::function::Function;
 use crate::exec::kernels::gather::Reduction;
 use crate::exec::kernels::pool::Pooling;
 use crate::exec::kernels::resize::Sampling;
-use crate::models::{ModelError, Weights};
+use crate::models::{ModelError, Numbers, Weights};
 
 /// More values than this in one tensor of one sample are taken for a broken config (8 GiB of f32).
 const MAX_NUMBERS: usize = 1 << 31;
@@ -66,10 +66,12 @@ impl<'w> Builder<'w> {
 
     /// The finished graph. `ignore` says which tensors of the checkpoint a graph may leave unused.
     pub fn finish(mut self, ignore: impl Fn(&str) -> bool) -> Result<Graph, ModelError> {
+        let used: HashSet<&str> =
+            self.params.keys().filter_map(|name| self.weights.stored_name(name)).collect();
         let unused: Vec<String> = self
             .weights
             .names()
-            .filter(|name| !self.params.contains_key(*name) && !ignore(name))
+            .filter(|name| !used.contains(name) && !ignore(name))
             .map(ToOwned::to_owned)
             .collect();
         if !unused.is_empty() {
@@ -153,10 +155,10 @@ impl<'w> Scope<'_, 'w> {
     }
 
     /// A checkpoint tensor's values for computing a constant; it counts as used.
-    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>, ModelError> {
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Numbers, ModelError> {
         let full = self.full(name);
         let id = self.builder.param(&full, Some(shape))?;
-        Ok(Arc::clone(&self.builder.graph.params[id.index()].data))
+        Ok(self.builder.graph.params[id.index()].data.clone())
     }
 
     fn full(&self, name: &str) -> String {
@@ -207,17 +209,29 @@ impl<'w> Scope<'_, 'w> {
 
     /// `x · Wᵀ + b`; the bias is used if the checkpoint has one. `x`: `[…, in]`.
     pub fn linear(&mut self, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
+        let weight = self.full(&format!("{name}.weight"));
+        let bias = self.full(&format!("{name}.bias"));
+        self.linear_of(name, &weight, &bias, x)
+    }
+
+    /// [`Scope::linear`] with a weight and a bias of other modules, given by their whole names (tied weights).
+    pub fn linear_of(
+        &mut self,
+        name: &str,
+        weight_name: &str,
+        bias_name: &str,
+        x: NodeId,
+    ) -> Result<NodeId, ModelError> {
         let mut shape = self.shape(x);
         let Some(last) = shape.last_mut() else { return self.fail(name, "its operand is a scalar".into()) };
-        let weight_name = self.full(&format!("{name}.weight"));
-        let weight = self.builder.param(&weight_name, None)?;
+        let weight = self.builder.param(weight_name, None)?;
         let found = self.builder.graph.param(weight).shape.clone();
         if found.len() != 2 || found[1] != *last {
             let out = found.first().copied().unwrap_or(0);
-            return Err(self.wrong_shape(weight_name, vec![out, *last], found));
+            return Err(self.wrong_shape(weight_name.to_owned(), vec![out, *last], found));
         }
         *last = found[0];
-        let bias = self.bias(name, found[0])?;
+        let bias = self.bias(bias_name, found[0])?;
         self.builder.push(join(&self.path, name), Op::Linear { weight, bias }, vec![x], shape)
     }
 
@@ -247,7 +261,7 @@ impl<'w> Scope<'_, 'w> {
             };
             shape.push(out);
         }
-        let bias = self.bias(name, w[0])?;
+        let bias = self.bias(&self.full(&format!("{name}.bias")), w[0])?;
         self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
     }
 
@@ -277,17 +291,17 @@ impl<'w> Scope<'_, 'w> {
         let (Some(h), Some(width)) = (extent(0), extent(1)) else {
             return self.fail(name, format!("{geometry:?} leaves nothing of {input:?}"));
         };
-        let bias = self.bias(name, w[1])?;
+        let bias = self.bias(&self.full(&format!("{name}.bias")), w[1])?;
         let op = Op::ConvTranspose { weight, bias, geometry, output_padding };
         self.builder.push(join(&self.path, name), op, vec![x], vec![1, w[1], h, width])
     }
 
+    /// The bias of this whole name, if the checkpoint has one.
     fn bias(&mut self, name: &str, out: usize) -> Result<Option<ParamId>, ModelError> {
-        let bias = self.full(&format!("{name}.bias"));
-        if self.builder.weights.shape(&bias).is_none() {
+        if self.builder.weights.shape(name).is_none() {
             return Ok(None);
         }
-        self.builder.param(&bias, Some(&[out])).map(Some)
+        self.builder.param(name, Some(&[out])).map(Some)
     }
 
     fn wrong_shape(&self, tensor: String, expected: Vec<usize>, found: Vec<usize>) -> ModelError {

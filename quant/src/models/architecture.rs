@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use super::task::Task;
-use super::{ModelError, deit, dinov2, lavt, swin, vit, yolos};
+use super::{ModelError, bert, clip, clipseg, deit, dinov2, lavt, swin, vit, yolos};
 use crate::data::{PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -31,6 +31,9 @@ pub(super) struct Architecture {
 /// All of them; the first that recognises a model builds it.
 const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open },
+    Architecture { name: "bert", recognises: bert::recognises, build: bert::open },
+    Architecture { name: "clip", recognises: clip::recognises, build: clip::open },
+    Architecture { name: "clipseg", recognises: clipseg::recognises, build: clipseg::open },
     Architecture { name: "dinov2", recognises: dinov2::recognises, build: dinov2::open },
     Architecture { name: "deit", recognises: deit::recognises, build: deit::open },
     Architecture { name: "vit", recognises: vit::recognises, build: vit::open },
@@ -43,6 +46,9 @@ pub(super) fn of(source: &Source<'_>) -> Result<&'static Architecture, ModelErro
     ARCHITECTURES.iter().find(|architecture| (architecture.recognises)(source)).ok_or_else(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
         let what = match source.model_type() {
+            _ if source.config.is_none() => {
+                "no such file, and the names of the tensors are not those of an architecture".to_owned()
+            }
             "" => "neither `model_type` nor the names of the tensors are those of an architecture".to_owned(),
             kind => format!("`model_type` is `{kind}`"),
         };

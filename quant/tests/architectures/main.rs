@@ -1,6 +1,10 @@
 //! Miniatures of published architectures, recorded from the original code: every output and every activation.
 
 mod activations;
+mod bert;
+mod broken_towers;
+mod clip;
+mod clipseg;
 mod damaged;
 mod deit;
 mod dinov2;
@@ -10,5 +14,6 @@ mod pictures;
 mod published;
 mod roles;
 mod swin;
+mod texts;
 mod vit;
 mod yolos;

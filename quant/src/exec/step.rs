@@ -341,7 +341,12 @@ fn layer(
         }
         LayerWeight::ConvTranspose(w) => {
             if let Some(geometry) = transpose_geometry(graph, node) {
-                conv::conv_transpose2d(x, &geometry, w, a, bias, act, out);
+                // One map after another.
+                let map = geometry.in_c * geometry.h * geometry.w;
+                let made = geometry.out_c * geometry.out_h() * geometry.out_w();
+                for (x, out) in x.chunks_exact(map.max(1)).zip(out.chunks_exact_mut(made.max(1))) {
+                    conv::conv_transpose2d(x, &geometry, w, a, bias, act, out);
+                }
             }
         }
     })

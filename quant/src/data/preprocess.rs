@@ -159,17 +159,6 @@ impl PreprocessorConfig {
         Ok(Self { resize, filter, multiple_of, crop, crop_rounding, rescale, normalize, pad })
     }
 
-    /// Height and width of every tensor, where they do not depend on the picture.
-    pub fn fixed_size(&self) -> Option<(usize, usize)> {
-        let (height, width) = match (self.pad, self.crop, self.resize) {
-            (Some((h, w)), None, Some(Size::Longest(side))) if side <= h && side <= w => (h, w),
-            (None, Some(cropped), _) => cropped,
-            (None, None, Some(Size::Exact { height, width })) => (height, width),
-            _ => return None,
-        };
-        Some((height as usize, width as usize))
-    }
-
     /// The same with tensors of one size for all pictures: they keep their shape and are padded, as pictures of a batch are;
     /// where the published processor ignores the shape, or cuts, so does this.
     #[must_use]
@@ -559,7 +548,6 @@ mod tests {
         let (clip, vit) = (read("CLIPFeatureExtractor"), read("ViTFeatureExtractor"));
         assert_eq!(clip.resize, Some(Size::Shortest { short: 352, longest: None }));
         assert_eq!(vit.resize, Some(Size::Exact { height: 352, width: 352 }));
-        assert_eq!((clip.fixed_size(), vit.fixed_size()), (None, Some((352, 352))));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::architecture::Built;
 use super::parts::clip::{self, Towers};
-use super::parts::{embedding, tokenizer};
+use super::parts::{embedding, pictures, tokenizer};
 use super::source::Source;
 use super::{ModelError, Task};
 use crate::data::{Filter, PreprocessorConfig, Size};
@@ -32,12 +32,8 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
 /// Opens a model folder or a file.
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let towers = Towers::of(source, "")?;
-    let preprocessor = if source.files.contains(PreprocessorConfig::FILE) {
-        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
-    } else {
-        published(towers.image as u32)
-    };
-    let usual = preprocessor.fixed_size().unwrap_or((towers.image, towers.image));
+    let preprocessor = pictures::preprocessor(source, published(towers.image as u32))?;
+    let usual = pictures::fixed_size(&preprocessor).unwrap_or((towers.image, towers.image));
     let (height, width) = source.shapes.image("pixel_values", usual);
 
     let mut builder = Builder::new(source.weights);
@@ -72,14 +68,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
 
 /// The preprocessing of the published models: shortest side and centre crop, bicubic.
 fn published(side: u32) -> PreprocessorConfig {
-    PreprocessorConfig {
-        resize: Some(Size::Shortest { short: side, longest: None }),
-        filter: Filter::Bicubic,
-        multiple_of: 1,
-        crop_rounding: crate::data::CropRounding::Down,
-        crop: Some((side, side)),
-        rescale: Some(1.0 / 255.0),
-        normalize: Some((MEAN, DEVIATION)),
-        pad: None,
-    }
+    let size = Size::Shortest { short: side, longest: None };
+    let resized = pictures::resized(size, Filter::Bicubic, (MEAN, DEVIATION));
+    PreprocessorConfig { crop: Some((side, side)), ..resized }
 }

@@ -12,17 +12,14 @@ use config::ClipsegConfig;
 
 use super::architecture::Built;
 use super::parts::clip::{self, Towers};
-use super::parts::tokenizer;
+use super::parts::{pictures, tokenizer};
 use super::source::Source;
 use super::{MaskRule, ModelError, Task};
-use crate::data::{Filter, PreprocessorConfig, Size};
+use crate::data::Filter;
 use crate::graph::{Builder, NodeId, Scope};
 
-/// Side of the pictures of the published models.
-const SIDE: u32 = 352;
-/// Mean and standard deviation of the channels of ImageNet.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+/// Height and width of the pictures of the published models.
+const SIZE: (usize, usize) = (352, 352);
 /// A picture as prompt.
 const IMAGE_PROMPT: &str = "conditional_pixel_values";
 
@@ -40,12 +37,10 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let towers = Towers::of(source, "clip.")?;
     let config = ClipsegConfig::of(source, &towers)?;
-    let preprocessor = if source.files.contains(PreprocessorConfig::FILE) {
-        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
-    } else {
-        published()
-    };
-    let usual = preprocessor.fixed_size().unwrap_or((SIDE as usize, SIDE as usize));
+    // The published models see squares, whatever the aspect ratio.
+    let published = pictures::resized(pictures::exact(SIZE), Filter::Bilinear, pictures::IMAGENET);
+    let preprocessor = pictures::preprocessor(source, published)?;
+    let usual = pictures::fixed_size(&preprocessor).unwrap_or(SIZE);
     // A text wins where both are there, as in the published code.
     let by_image = source.shapes.contains(IMAGE_PROMPT) && !source.shapes.contains("input_ids");
 
@@ -98,18 +93,4 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
 enum Prompt {
     Text { ids: NodeId, mask: NodeId },
     Image(NodeId),
-}
-
-/// The preprocessing of the published models: resized without regard to the aspect ratio.
-fn published() -> PreprocessorConfig {
-    PreprocessorConfig {
-        resize: Some(Size::Exact { height: SIDE, width: SIDE }),
-        filter: Filter::Bilinear,
-        multiple_of: 1,
-        crop_rounding: crate::data::CropRounding::Down,
-        crop: None,
-        rescale: Some(1.0 / 255.0),
-        normalize: Some((MEAN, DEVIATION)),
-        pad: None,
-    }
 }

@@ -5,6 +5,7 @@ use super::config::BertConfig;
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{NodeId, Scope};
 use crate::models::ModelError;
+use crate::models::parts::tokens;
 use crate::models::source::Source;
 
 /// The bias of the token predictions; older checkpoints save it a second time as the decoder's own.
@@ -125,9 +126,7 @@ impl Heads {
 
 /// The first token `[1, width]` through a Linear and tanh.
 fn pool(g: &mut Scope<'_, '_>, hidden: NodeId) -> Result<NodeId, ModelError> {
-    let first = g.narrow(hidden, 1, 0, 1)?;
-    let width = g.shape(first)[2];
-    let first = g.reshape(first, &[1, width])?;
+    let first = tokens::token(g, hidden, 0)?;
     let y = g.linear("dense", first)?;
     g.activation("activation", Activation::Tanh, y)
 }

@@ -2,9 +2,10 @@
 
 use super::Towers;
 use super::layer::layer;
-use crate::exec::kernels::resize;
-use crate::graph::{Conv, NodeId, Scope};
+use crate::graph::{NodeId, Scope};
 use crate::models::ModelError;
+use crate::models::parts::positions::{Resampling, Table};
+use crate::models::parts::tokens::{self, Grid};
 
 /// What the tower makes of a picture.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub(in crate::models) struct Vision {
     /// The class token, normalised: `[1, width]`.
     pub(in crate::models) pooled: NodeId,
     /// Rows and columns of patches.
-    pub(in crate::models) grid: (usize, usize),
+    pub(in crate::models) grid: Grid,
 }
 
 /// A picture `[1, C, H, W]` through the tower.
@@ -31,53 +32,24 @@ pub(in crate::models) fn see(
         x = layer(&mut g.at(format!("encoder.layers.{i}")), tower, x, &[])?;
         hidden.push(x);
     }
-    let class = g.narrow(x, 1, 0, 1)?;
-    let class = g.reshape(class, &[1, tower.width])?;
+    let class = tokens::token(g, x, 0)?;
     let pooled = g.layer_norm("post_layernorm", class, tower.eps)?;
     Ok(Vision { hidden, pooled, grid })
 }
 
-/// Class token and patches with their positions.
-fn embed(
-    g: &mut Scope<'_, '_>,
-    towers: &Towers,
-    pixels: NodeId,
-) -> Result<(NodeId, (usize, usize)), ModelError> {
-    let (width, patch) = (towers.vision.width, towers.patch);
+/// Class token and patches with their positions. A table `[1 + side², width]` for another grid is resized (bicubic)
+/// without the class token's row.
+fn embed(g: &mut Scope<'_, '_>, towers: &Towers, pixels: NodeId) -> Result<(NodeId, Grid), ModelError> {
+    let (width, patch, side) = (towers.vision.width, towers.patch, towers.side());
     g.read("patch_embedding.weight", &[width, towers.channels, patch, patch])?;
-    let map = g.conv("patch_embedding", pixels, Conv::new(patch, 0))?;
-    let shape = g.shape(map);
-    let grid = (shape[2], shape[3]);
-    let patches = g.reshape(map, &[1, width, grid.0 * grid.1])?;
-    let patches = g.permute(patches, &[0, 2, 1])?;
+    let (patches, grid) = tokens::patches(g, "patch_embedding", pixels)?;
     let class = g.read("class_embedding", &[width])?.to_vec();
     let class = g.constant("class_embedding", &[1, 1, width], class)?;
     let tokens = g.concat(&[class, patches], 1)?;
-    let positions = positions(g, towers, grid)?;
+    let values = g.read("position_embedding.weight", &[1 + side * side, width])?;
+    let name = "position_embedding";
+    let table = Table { name, before: 1, after: 0, grid: Some((side, side)), how: Resampling::Bicubic };
+    let (positions, rows) = table.fit(g, &values, width, grid)?;
+    let positions = g.constant(name, &[1, rows, width], positions)?;
     Ok((g.add(tokens, positions)?, grid))
-}
-
-/// The position table `[1 + side², width]`; for another grid the patches' part is resized (bicubic), the class token's
-/// row stays.
-fn positions(
-    g: &mut Scope<'_, '_>,
-    towers: &Towers,
-    (rows, columns): (usize, usize),
-) -> Result<NodeId, ModelError> {
-    let (width, side) = (towers.vision.width, towers.side());
-    let table = g.read("position_embedding.weight", &[1 + side * side, width])?.to_vec();
-    let tokens = 1 + rows * columns;
-    g.reserve("position_embedding", &[tokens, width])?;
-    let fitted = if (rows, columns) == (side, side) {
-        table
-    } else {
-        let (class, patches) = table.split_at(width);
-        let plane = |channel: usize| patches[channel..].iter().step_by(width).copied();
-        let planes: Vec<f32> = (0..width).flat_map(plane).collect();
-        let mut resized = vec![0.0; width * rows * columns];
-        resize::bicubic(&planes, width, [side, side], [rows, columns], &mut resized);
-        let token = |at: usize| resized[at..].iter().step_by(rows * columns).copied();
-        class.iter().copied().chain((0..rows * columns).flat_map(token)).collect()
-    };
-    g.constant("position_embedding", &[1, tokens, width], fitted)
 }

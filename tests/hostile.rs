@@ -191,8 +191,8 @@ fn broken_configurations_are_refused() {
         ),
         (
             "another type",
-            |m| edit_config(m, |c| c["model_type"] = json!("vit")),
-            &["config.json", "`vit`", "`lavt`"],
+            |m| edit_config(m, |c| c["model_type"] = json!("llama")),
+            &["config.json", "`llama`", "lavt"],
         ),
         (
             "an unknown key",

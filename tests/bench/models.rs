@@ -58,7 +58,8 @@ fn child(path: &Path) -> Result<(), Box<dyn Error>> {
     let (at_rest, _) = memory()?;
     let graph = model.graph.clone();
     let engine = Engine::new(graph.clone());
-    let inputs: Vec<Value> = graph.inputs().iter().map(|&id| input(&graph.node(id).name, &graph.node(id).shape)).collect();
+    let inputs: Vec<Value> =
+        graph.inputs().iter().map(|&id| input(&graph.node(id).name, &graph.node(id).shape)).collect();
     let none = Quantization::none(&graph);
     let pool = rayon::ThreadPoolBuilder::new().build()?;
     let mut times = Vec::new();

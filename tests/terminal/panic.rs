@@ -50,9 +50,7 @@ fn child() {
     let mut out = std::io::stdout();
     write!(out, "\x1b[2J\x1b[Hdrawn ").unwrap();
     out.flush().unwrap();
-    if way == "screen" {
-        panic!("the drawing panicked");
-    }
+    assert!(way != "screen", "the drawing panicked");
     let worker = std::thread::spawn(|| panic!("the computing panicked"));
     assert!(worker.join().is_err());
     let message = worker_panic().unwrap();

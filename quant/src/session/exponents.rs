@@ -14,6 +14,9 @@ const SAMPLES: usize = 4;
 /// Memory for values between the runs; what an exponent does not reach is not computed again.
 const CACHE_BYTES: usize = 512 << 20;
 
+/// Outputs of every sample by name.
+type Results = Vec<Vec<(String, Value)>>;
+
 impl Session {
     /// Chooses for every site whose range is that of least `|error|^p`, in execution order, the `p` among
     /// [`EXPONENTS`] that brings the results of the model closest to full precision, sites before it quantized as
@@ -32,7 +35,6 @@ impl Session {
             .map(|i| Ok(self.sample_inputs(set, i, None)?.values))
             .collect::<Result<Vec<Vec<Value>>, SessionError>>()?;
         let cache = ActivationCache::new(CACHE_BYTES);
-        type Results = Vec<Vec<(String, Value)>>;
         let results = |params: &[Option<Arc<Params>>]| -> Result<Results, SessionError> {
             let quantization = Quantization::new(&variant.engine, params)?;
             let run = |inputs: &Vec<Value>| {

@@ -235,13 +235,13 @@ mod tests {
         for (kind, expected) in
             [(Reduction::Max, 3.0), (Reduction::Min, -4.0), (Reduction::L1, 9.0), (Reduction::Product, 24.0)]
         {
-            reduce(kind, &[-2.0, 3.0, -4.0, 1.0_f32.copysign(1.0)][..3], &[3], &[0], &mut out);
+            reduce(kind, &[-2.0, 3.0, -4.0], &[3], &[0], &mut out);
             assert_eq!(out[0], expected, "{kind:?}");
         }
         reduce(Reduction::L2, &[3.0, 4.0], &[2], &[0], &mut out);
         assert_eq!(out[0], 5.0);
         reduce(Reduction::Max, &[1.0, f32::NAN, 2.0], &[3], &[0], &mut out);
-        assert_eq!(out[0], 2.0_f32.max(out[0]));
+        assert!(out[0].is_nan());
     }
 
     #[test]

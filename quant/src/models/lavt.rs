@@ -43,7 +43,15 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let described = source.model_type() == "lavt";
     let config: LavtConfig =
         if described { source.parse()? } else { infer::config(source.weights, &prefixes(source.weights))? };
-    config.check().map_err(|message| source.wrong(message))?;
+    config.check().map_err(|message| {
+        source.wrong(if described {
+            message
+        } else {
+            format!(
+                "no such file, and the sizes that the tensors tell do not fit a published model: {message}"
+            )
+        })
+    })?;
     let graph = build(&config, source.weights, source.shapes)?;
     let preprocessor = if described || source.files.contains(PreprocessorConfig::FILE) {
         PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?

@@ -177,7 +177,9 @@ impl Graph {
     /// The weight tensor of a layer, if it has one.
     pub fn weight_of(&self, layer: NodeId) -> Option<&Param> {
         match &self.node(layer).op {
-            Op::Linear { weight, .. } | Op::Conv { weight, .. } => Some(self.param(*weight)),
+            Op::Linear { weight, .. } | Op::Conv { weight, .. } | Op::ConvTranspose { weight, .. } => {
+                Some(self.param(*weight))
+            }
             _ => None,
         }
     }
@@ -227,8 +229,10 @@ impl Graph {
         };
         let role = roles::of(self, id, slot);
         let axis = match (slot, &node.op) {
+            // Output channels.
+            (Slot::Weight, Op::ConvTranspose { .. }) => Some(1),
             (Slot::Weight, _) => Some(0),
-            (Slot::Input, Op::Conv { .. }) => Some(1),
+            (Slot::Input, Op::Conv { .. } | Op::ConvTranspose { .. }) => Some(1),
             // Probabilities have no channels: their last axis counts positions.
             _ if role == Role::PostSoftmax => None,
             // `[…, d, n]` operands of a product are seen along d.

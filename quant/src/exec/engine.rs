@@ -429,6 +429,11 @@ fn work(graph: &Graph, index: usize) -> u64 {
             let w = graph.param(*weight);
             numbers * (w.data.len() / w.shape[0].max(1)) as u64
         }
+        Op::ConvTranspose { weight, .. } => {
+            let w = graph.param(*weight);
+            let inputs: u64 = graph.node(node.inputs[0]).shape.iter().map(|&n| n as u64).product();
+            inputs * (w.data.len() / w.shape[0].max(1)) as u64
+        }
         Op::MatMul { .. } => numbers * graph.node(node.inputs[0]).shape.last().copied().unwrap_or(1) as u64,
         Op::Reshape | Op::Narrow { .. } => 0,
         Op::Softmax | Op::Activation(_) | Op::LayerNorm { .. } | Op::InstanceNorm { .. } => numbers * 8,

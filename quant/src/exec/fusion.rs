@@ -48,8 +48,10 @@ fn ending_at(graph: &Graph, index: usize) -> Option<Fused> {
     match &node.op {
         Op::Activation(activation) => {
             let layer = node.inputs[0];
-            let fits =
-                matches!(graph.node(layer).op, Op::Linear { .. } | Op::Conv { .. }) && graph.uses(layer) == 1;
+            let fits = matches!(
+                graph.node(layer).op,
+                Op::Linear { .. } | Op::Conv { .. } | Op::ConvTranspose { .. }
+            ) && graph.uses(layer) == 1;
             fits.then(|| Fused {
                 hidden: vec![layer],
                 inputs: graph.node(layer).inputs.clone(),

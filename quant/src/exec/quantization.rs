@@ -63,7 +63,8 @@ impl Packing {
         let Some(levels) = params.bits.levels() else { return Self::No };
         let per_channel = params.scale.len() > 1;
         // A channel of a product lies along the summed axis, one of a convolution is a plane.
-        let along = site.layout.inner == 1 || matches!(graph.node(site.node).op, Op::Conv { .. });
+        let along = site.layout.inner == 1
+            || matches!(graph.node(site.node).op, Op::Conv { .. } | Op::ConvTranspose { .. });
         if params.scheme.family != Family::Uniform
             || params.zero_point.len() != params.scale.len()
             || (per_channel && !(along && site.operand == Some(0)))

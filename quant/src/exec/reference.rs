@@ -1,11 +1,14 @@
 //! The same graph with candle's own operations: slower, on any device, differentiable. The fused kernels are held
 //! to it by tests; reconstruction and data-free calibration will run on it.
 
+mod general;
+
 use std::sync::OnceLock;
 
 use candle_core::{D, DType, Device, Tensor};
 
 use super::kernels::activation::Activation;
+use super::kernels::resize::{Coordinates, Interpolation, Rounding, Sampling};
 use super::{ExecError, Value};
 use crate::graph::{Conv, Graph, Node, Op, ParamId};
 
@@ -111,7 +114,22 @@ impl<'g> Reference<'g> {
                 let ids = x[0].to_dtype(DType::U32)?.flatten_all()?;
                 self.param(*table)?.index_select(&ids, 0)?.reshape(shape)
             }
-            Op::Resize { align_corners } => resize(x[0], shape, *align_corners),
+            Op::Resize(how) => resize(x[0], shape, *how),
+            Op::ConvTranspose { weight, bias, geometry: g, output_padding } => {
+                let y = conv_transpose(x[0], &self.param(*weight)?, *g, *output_padding)?;
+                self.add_bias(y, *bias)
+            }
+            Op::Function(f) => general::function(*f, x[0]),
+            Op::Binary(op) => general::binary(*op, x[0], x[1]),
+            Op::Where => general::choose(x, shape),
+            Op::Reduce { kind, axes } => general::reduce(*kind, x[0], axes)?.reshape(shape),
+            Op::ArgMax { axis } => general::arg_max(x[0], *axis)?.reshape(shape),
+            Op::CumSum { axis, exclusive, reverse } => {
+                general::cumulative_sum(x[0], *axis, *exclusive, *reverse)
+            }
+            Op::Gather { axis } => general::gather(x[0], x[1], *axis)?.reshape(shape),
+            Op::Expand => x[0].broadcast_as(shape)?.contiguous(),
+            Op::Pool(pooling) => general::pool(x[0], *pooling, shape),
         }
     }
 
@@ -123,11 +141,31 @@ impl<'g> Reference<'g> {
         g: Conv,
     ) -> candle_core::Result<Tensor> {
         let w = self.param(weight)?;
-        let y = if w.rank() == 3 {
-            x.contiguous()?.conv1d(&w, 0, g.stride, 1, g.groups)?
+        let flat = w.rank() == 3;
+        // Candle knows one stride, one dilation, and the same padding on both sides: as rows of an image, padded before,
+        // with every other output left out after.
+        let (x, w) = if flat { (x.unsqueeze(2)?, w.unsqueeze(2)?) } else { (x.clone(), w) };
+        let [top, left, bottom, right] = g.padding;
+        let x = if flat { x } else { x.pad_with_zeros(2, top, bottom)? };
+        let x = x.pad_with_zeros(3, left, right)?.contiguous()?;
+        let stride = if flat { [1, g.stride[1]] } else { g.stride };
+        if !flat && g.dilation[0] != g.dilation[1] {
+            candle_core::bail!("dilations {:?} differ", g.dilation);
+        }
+        let mut y = if stride[0] == stride[1] {
+            x.conv2d(&w, 0, stride[0], g.dilation[1], g.groups)?
         } else {
-            x.contiguous()?.conv2d(&w, g.padding, g.stride, 1, g.groups)?
+            let full = x.conv2d(&w, 0, 1, g.dilation[1], g.groups)?;
+            general::every(&general::every(&full, 2, stride[0])?, 3, stride[1])?
         };
+        if flat {
+            y = y.squeeze(2)?;
+        }
+        self.add_bias(y, bias)
+    }
+
+    /// Adds one number per channel.
+    fn add_bias(&self, y: Tensor, bias: Option<ParamId>) -> candle_core::Result<Tensor> {
         let Some(bias) = bias else { return Ok(y) };
         let mut wide = vec![1; y.rank()];
         wide[1] = y.dim(1)?;
@@ -168,11 +206,11 @@ fn roll(x: &Tensor, axis: usize, by: isize) -> candle_core::Result<Tensor> {
     Tensor::cat(&[x.narrow(axis, n - by, by)?, x.narrow(axis, 0, n - by)?], axis)
 }
 
-/// Bilinear resize as two products with interpolation matrices (candle's own ignores strides when the size stays).
-fn resize(x: &Tensor, to: &[usize], align_corners: bool) -> candle_core::Result<Tensor> {
+/// Resize as two products with interpolation matrices (candle's own ignores strides when the size stays).
+fn resize(x: &Tensor, to: &[usize], how: Sampling) -> candle_core::Result<Tensor> {
     let (h, w) = (x.dim(2)?, x.dim(3)?);
-    let rows = interpolation(h, to[2], align_corners);
-    let columns = interpolation(w, to[3], align_corners);
+    let rows = interpolation(h, to[2], how);
+    let columns = interpolation(w, to[3], how);
     let matrix =
         |data: Vec<f64>, r: usize, c: usize| Tensor::from_vec(data, (r, c), x.device())?.to_dtype(x.dtype());
     let y = x.contiguous()?.broadcast_matmul(&matrix(columns, to[3], w)?.t()?)?;
@@ -180,18 +218,71 @@ fn resize(x: &Tensor, to: &[usize], align_corners: bool) -> candle_core::Result<
 }
 
 /// Row `i` holds the shares of the inputs in output `i`.
-fn interpolation(from: usize, to: usize, align_corners: bool) -> Vec<f64> {
+fn interpolation(from: usize, to: usize, how: Sampling) -> Vec<f64> {
     let mut matrix = vec![0.0; from * to];
+    let last = from as isize - 1;
     for i in 0..to {
-        let place = if align_corners {
-            if to > 1 { i as f64 * (from - 1) as f64 / (to - 1) as f64 } else { 0.0 }
-        } else {
-            ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0)
+        let half = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+        let place = match how.coordinates {
+            Coordinates::HalfPixelFromStart if to <= 1 => 0.0,
+            Coordinates::HalfPixel | Coordinates::HalfPixelFromStart => half,
+            Coordinates::AlignCorners if to > 1 => i as f64 * last as f64 / (to - 1) as f64,
+            Coordinates::AlignCorners => 0.0,
+            Coordinates::Asymmetric => i as f64 * from as f64 / to as f64,
         };
-        let low = (place as usize).min(from - 1);
-        let share = place - low as f64;
-        matrix[i * from + low] += 1.0 - share;
-        matrix[i * from + (low + 1).min(from - 1)] += share;
+        let mut share = |at: f64, share: f64| {
+            matrix[i * from + (at as isize).clamp(0, last) as usize] += share;
+        };
+        match how.interpolation {
+            Interpolation::Nearest(Rounding::Floor) => share(place.floor(), 1.0),
+            Interpolation::Nearest(Rounding::Ceil) => share(place.ceil(), 1.0),
+            Interpolation::Nearest(Rounding::HalfDown) => share((place - 0.5).ceil(), 1.0),
+            Interpolation::Nearest(Rounding::HalfUp) => share((place + 0.5).floor(), 1.0),
+            Interpolation::Bilinear => {
+                let place = place.max(0.0);
+                share(place.floor(), 1.0 - place.fract());
+                share(place.floor() + 1.0, place.fract());
+            }
+            Interpolation::Bicubic => {
+                let (floor, t) = (place.floor(), place - place.floor());
+                for (d, distance) in [(-1.0, t + 1.0), (0.0, t), (1.0, 1.0 - t), (2.0, 2.0 - t)] {
+                    share(floor + d, cubic(distance));
+                }
+            }
+        }
     }
     matrix
+}
+
+/// The cubic convolution kernel with a = -0.75.
+fn cubic(x: f64) -> f64 {
+    let a = -0.75;
+    if x <= 1.0 {
+        (a + 2.0) * x.powi(3) - (a + 3.0) * x.powi(2) + 1.0
+    } else {
+        a * x.powi(3) - 5.0 * a * x.powi(2) + 8.0 * a * x - 4.0 * a
+    }
+}
+
+/// A transposed convolution as a convolution of the input with zeros between its values and a turned kernel.
+fn conv_transpose(x: &Tensor, w: &Tensor, g: Conv, more: [usize; 2]) -> candle_core::Result<Tensor> {
+    let mut y = x.clone();
+    for axis in [2, 3] {
+        let stride = g.stride[axis - 2];
+        let reach = g.dilation[axis - 2] * (w.dim(axis)? - 1);
+        let n = y.dim(axis)?;
+        // [.., n, ..] -> [.., n, 1, ..] -> [.., n, stride, ..] -> n · stride values of which the last zeros go.
+        let spread = y.unsqueeze(axis + 1)?.pad_with_zeros(axis + 1, 0, stride - 1)?;
+        let mut shape = y.dims().to_vec();
+        shape[axis] = n * stride;
+        y = spread.contiguous()?.reshape(shape)?.narrow(axis, 0, (n - 1) * stride + 1)?;
+        y = y.pad_with_zeros(axis, reach, reach + more[axis - 2])?;
+        let cut = g.padding[axis - 2];
+        y = y.narrow(axis, cut, y.dim(axis)? - 2 * cut)?;
+    }
+    let turned = w.transpose(0, 1)?.contiguous()?.flip(&[2, 3])?.contiguous()?;
+    if g.dilation[0] != g.dilation[1] {
+        candle_core::bail!("dilations {:?} differ", g.dilation);
+    }
+    y.contiguous()?.conv2d(&turned, 0, 1, g.dilation[0], 1)
 }

@@ -3,12 +3,12 @@
 use super::buffers::Buffers;
 use super::fusion::{Fused, Kind, Term};
 use super::kernels::activation::{self, Activation};
-use super::kernels::conv::{self, ConvWeight, Geometry};
+use super::kernels::conv::{self, ConvWeight, Geometry, TransposeGeometry};
 use super::kernels::elementwise::BinaryOp;
 use super::kernels::gemm::{self, AQuant, PackedWeight};
 use super::kernels::matmul::{BatchedMatMul, batched_matmul};
 use super::kernels::softmax::{RowTerm, softmax_rows_bias};
-use super::kernels::{elementwise, layout, norm, resize};
+use super::kernels::{elementwise, function, gather, layout, norm, pool, resize};
 use super::{Engine, ExecError, Quantization, Value};
 use crate::graph::{Graph, Node, Op};
 use crate::quantizer::{self, Params};
@@ -21,6 +21,8 @@ pub(super) enum LayerWeight {
     Linear(PackedWeight),
     /// Of a convolution.
     Conv(ConvWeight),
+    /// Of a transposed convolution.
+    ConvTranspose(ConvWeight),
 }
 
 impl LayerWeight {
@@ -32,6 +34,10 @@ impl LayerWeight {
                 Some(Self::Linear(PackedWeight::pack(data, shape[0], shape[1])))
             }
             Op::Conv { .. } => Some(Self::Conv(ConvWeight::pack(data, &geometry(graph, node)))),
+            Op::ConvTranspose { .. } => {
+                let geometry = transpose_geometry(graph, node)?;
+                Some(Self::ConvTranspose(conv::pack_transpose_weight(data, &geometry)))
+            }
             _ => None,
         }
     }
@@ -40,7 +46,7 @@ impl LayerWeight {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Linear(w) => w.bytes(),
-            Self::Conv(w) => w.bytes(),
+            Self::Conv(w) | Self::ConvTranspose(w) => w.bytes(),
         }
     }
 }
@@ -51,7 +57,7 @@ fn geometry(graph: &Graph, node: &Node) -> Geometry {
     let w = &graph.param(*weight).shape;
     let x = &graph.node(node.inputs[0]).shape;
     let flat = x.len() == 3;
-    let pad = geometry.padding;
+    let [_, left, _, right] = geometry.padding;
     Geometry {
         in_c: x[1],
         h: if flat { 1 } else { x[2] },
@@ -59,11 +65,30 @@ fn geometry(graph: &Graph, node: &Node) -> Geometry {
         out_c: w[0],
         kh: if flat { 1 } else { w[2] },
         kw: w[w.len() - 1],
-        stride: if flat { [1, geometry.stride] } else { [geometry.stride; 2] },
-        pad: if flat { [0; 4] } else { [pad; 4] },
-        dilation: [1; 2],
+        stride: if flat { [1, geometry.stride[1]] } else { geometry.stride },
+        pad: if flat { [0, left, 0, right] } else { geometry.padding },
+        dilation: if flat { [1, geometry.dilation[1]] } else { geometry.dilation },
         groups: geometry.groups,
     }
+}
+
+/// The same of a transposed convolution; none for another node.
+fn transpose_geometry(graph: &Graph, node: &Node) -> Option<TransposeGeometry> {
+    let Op::ConvTranspose { weight, geometry, output_padding, .. } = &node.op else { return None };
+    let w = &graph.param(*weight).shape;
+    let x = &graph.node(node.inputs[0]).shape;
+    Some(TransposeGeometry {
+        in_c: x[1],
+        h: x[2],
+        w: x[3],
+        out_c: w[1],
+        kh: w[2],
+        kw: w[3],
+        stride: geometry.stride,
+        pad: [geometry.padding[0], geometry.padding[1]],
+        output_pad: *output_padding,
+        dilation: geometry.dilation,
+    })
 }
 
 /// Fake-quantizes a tensor in place.
@@ -127,6 +152,11 @@ pub(super) fn node(
             activation::apply(*act, &mut out);
             return Ok(Value::new(shape, out));
         }
+        (Op::Function(f), [x]) => {
+            let mut out = overwritable(x, buffers);
+            function::apply(*f, &mut out);
+            return Ok(Value::new(shape, out));
+        }
         (Op::Add, [x]) if x.shape() == shape && rest[0].shape() == shape => {
             let mut out = overwritable(x, buffers);
             elementwise::add_assign(&mut out, rest[0].as_slice());
@@ -136,7 +166,7 @@ pub(super) fn node(
     }
     let mut out = buffers.take(shape.iter().product());
     match &node.op {
-        Op::Linear { .. } | Op::Conv { .. } => {
+        Op::Linear { .. } | Op::Conv { .. } | Op::ConvTranspose { .. } => {
             layer(engine, index, &x[0], Activation::None, quantization, buffers, &mut out)?;
         }
         Op::MatMul { transpose_rhs, alpha } => {
@@ -248,9 +278,27 @@ fn plain(
                 row.copy_from_slice(&table.data[*token as usize * width..][..width]);
             }
         }
-        Op::Resize { align_corners } => {
+        Op::Resize(how) => {
             let to = [node.shape[2], node.shape[3]];
-            resize::bilinear(a, from[1], [from[2], from[3]], to, *align_corners, out);
+            resize::resample(a, from[1], [from[2], from[3]], to, *how, out);
+        }
+        Op::Binary(op) => elementwise::broadcast(*op, a, from, x[1].as_slice(), x[1].shape(), out),
+        Op::Where => {
+            gather::choose([0, 1, 2].map(|i| (x[i].as_slice(), x[i].shape())), &node.shape, out);
+        }
+        Op::Reduce { kind, axes } => gather::reduce(*kind, a, from, axes, out),
+        Op::ArgMax { axis } => gather::arg_max(a, from, *axis, out),
+        Op::CumSum { axis, exclusive, reverse } => {
+            gather::cumulative_sum(a, from, *axis, (*exclusive, *reverse), out);
+        }
+        Op::Gather { axis } => {
+            gather::gather(a, from, *axis, x[1].as_slice(), out).map_err(|(position, token)| {
+                ExecError::Token { node: node.name.clone(), token, position, rows: from[*axis] }
+            })?;
+        }
+        Op::Expand => gather::expand(a, from, &node.shape, out),
+        Op::Pool(pooling) => {
+            pool::pool(a, [from[2], from[3]], *pooling, [node.shape[2], node.shape[3]], out);
         }
         // Served before.
         Op::Input
@@ -260,6 +308,8 @@ fn plain(
         | Op::Softmax
         | Op::Linear { .. }
         | Op::Conv { .. }
+        | Op::ConvTranspose { .. }
+        | Op::Function(_)
         | Op::MatMul { .. } => {}
     }
     Ok(())
@@ -277,7 +327,9 @@ fn layer(
 ) -> Result<(), ExecError> {
     let graph = &**engine.graph();
     let node = &graph.nodes()[index];
-    let (Op::Linear { bias, .. } | Op::Conv { bias, .. }) = &node.op else { return Ok(()) };
+    let (Op::Linear { bias, .. } | Op::Conv { bias, .. } | Op::ConvTranspose { bias, .. }) = &node.op else {
+        return Ok(());
+    };
     let bias = bias.map(|id| graph.param(id).data.as_slice());
     let Some(weight) = quantization.weight(index).or_else(|| engine.packed(index)) else { return Ok(()) };
     with_operand(engine, index, (x, 0), quantization, buffers, |x, a| match weight {
@@ -286,6 +338,11 @@ fn layer(
         }
         LayerWeight::Conv(w) => {
             conv::conv2d(x, &geometry(graph, node), w, a, bias, act, out);
+        }
+        LayerWeight::ConvTranspose(w) => {
+            if let Some(geometry) = transpose_geometry(graph, node) {
+                conv::conv_transpose2d(x, &geometry, w, a, bias, act, out);
+            }
         }
     })
 }

@@ -8,6 +8,11 @@ use std::sync::Arc;
 
 use super::{Conv, Graph, Node, NodeId, Op, Param, ParamId};
 use crate::exec::kernels::activation::Activation;
+use crate::exec::kernels::elementwise::BinaryOp;
+use crate::exec::kernels::function::Function;
+use crate::exec::kernels::gather::Reduction;
+use crate::exec::kernels::pool::Pooling;
+use crate::exec::kernels::resize::Sampling;
 use crate::models::{ModelError, Weights};
 
 /// More values than this in one tensor of one sample are taken for a broken config (8 GiB of f32).
@@ -23,6 +28,8 @@ pub struct Builder<'w> {
     weights: &'w Weights,
     params: HashMap<String, ParamId>,
     counters: HashMap<String, usize>,
+    /// How often modules were called after their first call.
+    calls: HashMap<String, usize>,
     /// Values of all constants so far.
     constants: usize,
 }
@@ -42,6 +49,7 @@ impl<'w> Builder<'w> {
             weights,
             params: HashMap::new(),
             counters: HashMap::new(),
+            calls: HashMap::new(),
             constants: 0,
         }
     }
@@ -90,6 +98,21 @@ impl<'w> Builder<'w> {
         Ok(id)
     }
 
+    /// The name of a node of a module: `name`, or `name#k` for its k-th further call.
+    fn call(&mut self, name: String) -> String {
+        if !self.graph.by_name.contains_key(&name) {
+            return name;
+        }
+        let further = self.calls.entry(name.clone()).or_insert(0);
+        loop {
+            *further += 1;
+            let numbered = format!("{name}#{further}");
+            if !self.graph.by_name.contains_key(&numbered) {
+                return numbered;
+            }
+        }
+    }
+
     fn push(
         &mut self,
         name: String,
@@ -105,9 +128,8 @@ impl<'w> Builder<'w> {
             });
         }
         let id = NodeId(self.graph.nodes.len() as u32);
-        if self.graph.by_name.insert(name.clone(), id).is_some() {
-            return Err(ModelError::Graph { node: name, message: "two nodes have this name".into() });
-        }
+        let name = self.call(name);
+        self.graph.by_name.insert(name.clone(), id);
         self.graph.nodes.push(Node { name, op, inputs, shape });
         Ok(id)
     }
@@ -206,8 +228,10 @@ impl<'w> Scope<'_, 'w> {
         let w = self.builder.graph.param(weight).shape.clone();
         let fits = w.len() == input.len()
             && w.len() >= 3
+            && w.len() <= 4
             && geometry.groups > 0
-            && geometry.stride > 0
+            && !geometry.stride.contains(&0)
+            && !geometry.dilation.contains(&0)
             && w[1] * geometry.groups == input[1]
             && w[0].is_multiple_of(geometry.groups);
         if !fits {
@@ -216,15 +240,45 @@ impl<'w> Scope<'_, 'w> {
             return Err(self.wrong_shape(weight_name, expected, w));
         }
         let mut shape = vec![1, w[0]];
-        for (&size, &k) in input[2..].iter().zip(&w[2..]) {
-            let padding = if input.len() == 3 { 0 } else { geometry.padding };
-            let Some(room) = (size + 2 * padding).checked_sub(k) else {
+        for ((&size, &k), axis) in input[2..].iter().zip(&w[2..]).zip(4 - input.len()..) {
+            let Some(out) = geometry.extent(axis, size, k) else {
                 return self.fail(name, format!("a kernel of {k} does not fit {size} positions"));
             };
-            shape.push(room / geometry.stride + 1);
+            shape.push(out);
         }
         let bias = self.bias(name, w[0])?;
         self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
+    }
+
+    /// Transposed convolution over `[1, C, H, W]`; `output_padding` rows and columns are added at the end.
+    pub fn conv_transpose(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        geometry: Conv,
+        output_padding: [usize; 2],
+    ) -> Result<NodeId, ModelError> {
+        let input = self.shape(x);
+        let weight_name = self.full(&format!("{name}.weight"));
+        let weight = self.builder.param(&weight_name, None)?;
+        let w = self.builder.graph.param(weight).shape.clone();
+        if w.len() != 4 || input.len() != 4 || w[0] != input[1] {
+            let mut expected = vec![input.get(1).copied().unwrap_or(0)];
+            expected.extend(w.iter().skip(1));
+            return Err(self.wrong_shape(weight_name, expected, w));
+        }
+        let [top, left, bottom, right] = geometry.padding;
+        if geometry.groups != 1 || (top, left) != (bottom, right) || geometry.stride.contains(&0) {
+            return self.fail(name, format!("a transposed convolution with {geometry:?} is not supported"));
+        }
+        let extent =
+            |axis| geometry.transposed_extent(axis, input[axis + 2], w[axis + 2], output_padding[axis]);
+        let (Some(h), Some(width)) = (extent(0), extent(1)) else {
+            return self.fail(name, format!("{geometry:?} leaves nothing of {input:?}"));
+        };
+        let bias = self.bias(name, w[1])?;
+        let op = Op::ConvTranspose { weight, bias, geometry, output_padding };
+        self.builder.push(join(&self.path, name), op, vec![x], vec![1, w[1], h, width])
     }
 
     fn bias(&mut self, name: &str, out: usize) -> Result<Option<ParamId>, ModelError> {
@@ -327,6 +381,15 @@ impl<'w> Scope<'_, 'w> {
         self.binary("mul", Op::Mul, x, y)
     }
 
+    /// An operation on two values, with broadcasting.
+    pub fn combine(&mut self, op: BinaryOp, x: NodeId, y: NodeId) -> Result<NodeId, ModelError> {
+        match op {
+            BinaryOp::Add => self.add(x, y),
+            BinaryOp::Mul => self.mul(x, y),
+            _ => self.binary(&op.name().to_lowercase(), Op::Binary(op), x, y),
+        }
+    }
+
     fn binary(&mut self, kind: &str, op: Op, x: NodeId, y: NodeId) -> Result<NodeId, ModelError> {
         let (a, b) = (self.shape(x), self.shape(y));
         let Some(shape) = broadcast(&a, &b) else {
@@ -340,6 +403,122 @@ impl<'w> Scope<'_, 'w> {
     pub fn affine(&mut self, x: NodeId, mul: f32, add: f32) -> Result<NodeId, ModelError> {
         let (name, shape) = (self.derived("affine"), self.shape(x));
         self.builder.push(name, Op::Affine { mul, add }, vec![x], shape)
+    }
+
+    /// A function of each value that no layer is fused with.
+    pub fn function(&mut self, function: Function, x: NodeId) -> Result<NodeId, ModelError> {
+        let (name, shape) = (self.derived(&function.name().to_lowercase()), self.shape(x));
+        self.builder.push(name, Op::Function(function), vec![x], shape)
+    }
+
+    /// `x` where `condition` is not 0, else `y`, with broadcasting.
+    pub fn select(&mut self, condition: NodeId, x: NodeId, y: NodeId) -> Result<NodeId, ModelError> {
+        let shapes = [condition, x, y].map(|id| self.shape(id));
+        let shape = broadcast(&shapes[0], &shapes[1]).and_then(|shape| broadcast(&shape, &shapes[2]));
+        let Some(shape) = shape else {
+            return self.fail("where", format!("shapes {shapes:?} do not go together"));
+        };
+        let name = self.derived("where");
+        self.builder.push(name, Op::Where, vec![condition, x, y], shape)
+    }
+
+    /// One number for all values along `axes`, which become 1 long (`keep`) or vanish.
+    pub fn reduce(
+        &mut self,
+        kind: Reduction,
+        x: NodeId,
+        axes: &[usize],
+        keep: bool,
+    ) -> Result<NodeId, ModelError> {
+        let from = self.shape(x);
+        let mut axes = axes.to_vec();
+        axes.sort_unstable();
+        axes.dedup();
+        if axes.last().is_some_and(|&axis| axis >= from.len()) {
+            return self.fail("reduce", format!("axes {axes:?} of {from:?}"));
+        }
+        let mut shape = from.clone();
+        axes.iter().for_each(|&axis| shape[axis] = 1);
+        if !keep {
+            shape = (0..from.len()).filter(|axis| !axes.contains(axis)).map(|axis| from[axis]).collect();
+        }
+        let name = self.derived(&kind.name().to_lowercase());
+        self.builder.push(name, Op::Reduce { kind, axes }, vec![x], shape)
+    }
+
+    /// The first place of the largest value along `axis`, which vanishes.
+    pub fn arg_max(&mut self, x: NodeId, axis: usize) -> Result<NodeId, ModelError> {
+        let mut shape = self.shape(x);
+        if axis >= shape.len() {
+            return self.fail("argmax", format!("axis {axis} of {shape:?}"));
+        }
+        shape.remove(axis);
+        let name = self.derived("argmax");
+        self.builder.push(name, Op::ArgMax { axis }, vec![x], shape)
+    }
+
+    /// Sums along `axis` up to each place; without its own value if `exclusive`, from the end if `reverse`.
+    pub fn cumulative_sum(
+        &mut self,
+        x: NodeId,
+        axis: usize,
+        exclusive: bool,
+        reverse: bool,
+    ) -> Result<NodeId, ModelError> {
+        let shape = self.shape(x);
+        if axis >= shape.len() {
+            return self.fail("cumsum", format!("axis {axis} of {shape:?}"));
+        }
+        let name = self.derived("cumsum");
+        self.builder.push(name, Op::CumSum { axis, exclusive, reverse }, vec![x], shape)
+    }
+
+    /// Entries of `axis` by the numbers in `indices`, whose shape takes the place of the axis.
+    pub fn gather(&mut self, x: NodeId, indices: NodeId, axis: usize) -> Result<NodeId, ModelError> {
+        let (mut shape, numbers) = (self.shape(x), self.shape(indices));
+        if axis >= shape.len() {
+            return self.fail("gather", format!("axis {axis} of {shape:?}"));
+        }
+        shape.splice(axis..=axis, numbers);
+        let name = self.derived("gather");
+        self.builder.push(name, Op::Gather { axis }, vec![x, indices], shape)
+    }
+
+    /// `x` repeated to `shape`, along axes of length 1 and new leading ones; the node itself if it has that shape.
+    pub fn expand(&mut self, x: NodeId, shape: &[usize]) -> Result<NodeId, ModelError> {
+        let from = self.shape(x);
+        if from == shape {
+            return Ok(x);
+        }
+        if broadcast(&from, shape).as_deref() != Some(shape) {
+            return self.fail("expand", format!("{from:?} cannot be repeated to {shape:?}"));
+        }
+        let name = self.derived("expand");
+        self.builder.push(name, Op::Expand, vec![x], shape.to_vec())
+    }
+
+    /// One number per window of `[1, C, H, W]`; `size` is that of the result (ONNX may round it up).
+    pub fn pool(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        pooling: Pooling,
+        size: (usize, usize),
+    ) -> Result<NodeId, ModelError> {
+        let from = self.shape(x);
+        let Pooling { kernel, stride, padding, .. } = pooling;
+        // Every window must see at least one pixel of the image.
+        let fits = from.len() == 4
+            && !stride.contains(&0)
+            && [size.0, size.1].iter().enumerate().all(|(axis, &n)| {
+                let last = n.saturating_sub(1).saturating_mul(stride[axis]);
+                padding[axis] < kernel[axis] && n > 0 && last < from[axis + 2] + padding[axis]
+            });
+        if !fits {
+            return self.fail(name, format!("windows {pooling:?} of {from:?} to {size:?}"));
+        }
+        let name = self.derived(name);
+        self.builder.push(name, Op::Pool(pooling), vec![x], vec![1, from[1], size.0, size.1])
     }
 
     /// The same values under another shape.
@@ -425,12 +604,22 @@ impl<'w> Scope<'_, 'w> {
         (h, w): (usize, usize),
         align_corners: bool,
     ) -> Result<NodeId, ModelError> {
+        self.resample(x, (h, w), Sampling::bilinear(align_corners))
+    }
+
+    /// Resize of `[1, C, H, W]`.
+    pub fn resample(
+        &mut self,
+        x: NodeId,
+        (h, w): (usize, usize),
+        how: Sampling,
+    ) -> Result<NodeId, ModelError> {
         let from = self.shape(x);
         if from.len() != 4 {
             return self.fail("resize", format!("expected [1, C, H, W], found {from:?}"));
         }
         let name = self.derived("resize");
-        self.builder.push(name, Op::Resize { align_corners }, vec![x], vec![1, from[1], h, w])
+        self.builder.push(name, Op::Resize(how), vec![x], vec![1, from[1], h, w])
     }
 }
 

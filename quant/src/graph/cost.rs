@@ -25,6 +25,13 @@ pub(super) fn of(graph: &Graph, id: NodeId) -> LayerCost {
             let per_output: u64 = w.shape[1..].iter().map(|&n| n as u64).product();
             LayerCost { macs: outputs * per_output, weights: w.data.len() as u64 }
         }
+        Op::ConvTranspose { weight, .. } => {
+            let w = graph.param(*weight);
+            // Every input meets every number of its channel's kernels.
+            let per_channel: u64 = w.shape[1..].iter().map(|&n| n as u64).product();
+            let inputs: u64 = graph.node(node.inputs[0]).shape.iter().map(|&n| n as u64).product();
+            LayerCost { macs: inputs * per_channel, weights: w.data.len() as u64 }
+        }
         Op::MatMul { .. } => {
             let k = graph.node(node.inputs[0]).shape.last().copied().unwrap_or(0) as u64;
             LayerCost { macs: outputs * k, weights: 0 }

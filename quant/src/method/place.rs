@@ -42,7 +42,9 @@ impl<'g> Place<'g> {
                     input,
                     op: &node.op,
                     positions: match &node.op {
-                        Op::Conv { weight, .. } => graph.param(*weight).shape[2..].iter().product(),
+                        Op::Conv { weight, .. } | Op::ConvTranspose { weight, .. } => {
+                            graph.param(*weight).shape[2..].iter().product()
+                        }
                         _ => 1,
                     },
                     patch_embedding: input == Role::Image,
@@ -55,7 +57,7 @@ impl<'g> Place<'g> {
 
     /// Whether the layer is a convolution.
     pub fn is_convolution(&self) -> bool {
-        matches!(self.op, Op::Conv { .. })
+        matches!(self.op, Op::Conv { .. } | Op::ConvTranspose { .. })
     }
 
     /// Whether the layer is a convolution over single positions: a linear layer along another axis.

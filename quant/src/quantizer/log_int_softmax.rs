@@ -147,7 +147,14 @@ mod tests {
             let scheme = Scheme::new(Family::LogIntSoftmax, RangeSearch::MinMax);
             let data = Distribution::Raw { values: &values, layout };
             let params = Quantizer::fit(&LogIntSoftmax, &data, &scheme, bits).unwrap();
-            prop_assert_eq!(LogIntSoftmax.codes(&values, layout, &params), softmax.codes);
+            let codes = LogIntSoftmax.codes(&values, layout, &params);
+            for (at, (ours, theirs)) in codes.iter().zip(&softmax.codes).enumerate() {
+                // A probability next to a bound (2/3 is one) may round across it: an f32 cannot tell.
+                let ratio = softmax.sums[0] as f64 / softmax.exponentials[at] as f64;
+                let bound = |k: u32| if k == 0 { 1.5 } else { 1.5 * f64::from(k).exp2() - 0.5 };
+                let near = (ratio / bound(*ours.min(theirs)) - 1.0).abs() <= 2.0 * f64::from(f32::EPSILON);
+                prop_assert!(ours == theirs || (near && ours.abs_diff(*theirs) == 1), "{ours} {theirs} {ratio}");
+            }
         }
 
         #[test]

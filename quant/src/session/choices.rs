@@ -56,7 +56,8 @@ pub(super) fn schemes(site: &Site, op: &Op) -> Vec<Scheme> {
         uniform(RangeSearch::Kl),
         uniform(RangeSearch::MinMax).symmetric(),
     ];
-    let has_channels = site.layout.channels > 1 && matches!(op, Op::Linear { .. } | Op::Conv { .. });
+    let has_channels = site.layout.channels > 1
+        && matches!(op, Op::Linear { .. } | Op::Conv { .. } | Op::ConvTranspose { .. });
     if has_channels {
         found.push(uniform(RangeSearch::MinMax).per_channel());
     }

@@ -84,7 +84,8 @@ impl Session {
         for (index, (site, params)) in graph.sites().iter().zip(&fitted.params).enumerate() {
             if site.id.slot == Slot::Weight
                 && let Some(params) = params
-                && let Op::Linear { weight, .. } | Op::Conv { weight, .. } = &graph.node(site.node).op
+                && let Op::Linear { weight, .. } | Op::Conv { weight, .. } | Op::ConvTranspose { weight, .. } =
+                    &graph.node(site.node).op
             {
                 quantized.insert(*weight, (index, params));
             }

@@ -149,7 +149,9 @@ impl Session {
             .into_iter()
             .filter_map(|product| graph.key_projection(product))
             .collect();
-        let axis = |layer: NodeId| if matches!(graph.node(layer).op, Op::Conv { .. }) { 1 } else { -1 };
+        let axis = |layer: NodeId| {
+            if matches!(graph.node(layer).op, Op::Conv { .. } | Op::ConvTranspose { .. }) { 1 } else { -1 }
+        };
         let watched: Vec<(NodeId, isize)> = layers.iter().map(|&layer| (layer, axis(layer))).collect();
         let sketches = self.observe_nodes(&self.base.engine, &watched)?;
         let signs = layers.into_iter().zip(sketches.iter().map(|sketch| sketch.channel_signs(false)));

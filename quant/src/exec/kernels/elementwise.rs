@@ -14,6 +14,78 @@ pub enum BinaryOp {
     Mul,
     /// `a / b`
     Div,
+    /// `a^b`
+    Pow,
+    /// The smaller one; NaN if one is.
+    Min,
+    /// The larger one; NaN if one is.
+    Max,
+    /// What is left of `a` after subtracting a whole number of `b`, with the sign of `b` (as Python's).
+    Mod,
+    /// 1 where `a = b`, else 0.
+    Equal,
+    /// 1 where `a < b`, else 0.
+    Less,
+    /// 1 where `a ≤ b`, else 0.
+    LessOrEqual,
+    /// 1 where `a > b`, else 0.
+    Greater,
+    /// 1 where `a ≥ b`, else 0.
+    GreaterOrEqual,
+    /// 1 where neither is 0, else 0.
+    And,
+    /// 1 where one is not 0, else 0.
+    Or,
+    /// 1 where one is 0 and the other is not, else 0.
+    Xor,
+}
+
+impl BinaryOp {
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "Add",
+            Self::Sub => "Sub",
+            Self::Mul => "Mul",
+            Self::Div => "Div",
+            Self::Pow => "Pow",
+            Self::Min => "Min",
+            Self::Max => "Max",
+            Self::Mod => "Mod",
+            Self::Equal => "Equal",
+            Self::Less => "Less",
+            Self::LessOrEqual => "LessOrEqual",
+            Self::Greater => "Greater",
+            Self::GreaterOrEqual => "GreaterOrEqual",
+            Self::And => "And",
+            Self::Or => "Or",
+            Self::Xor => "Xor",
+        }
+    }
+}
+
+fn truth(x: bool) -> f32 {
+    if x { 1.0 } else { 0.0 }
+}
+
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b || a.is_nan() { a } else { b }
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// `a^b`; squares exactly as a product, as PyTorch and ONNX Runtime.
+fn pow(a: f32, b: f32) -> f32 {
+    if b == 2.0 { a * a } else { libm::powf(a, b) }
+}
+
+fn modulo(a: f32, b: f32) -> f32 {
+    let rest = a % b;
+    if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
 }
 
 /// `out[i] = a[i] op b[i]`.
@@ -120,38 +192,41 @@ impl Walk {
     }
 }
 
-#[inline(always)]
-fn one(op: BinaryOp, a: f32, b: f32) -> f32 {
-    match op {
-        BinaryOp::Add => a + b,
-        BinaryOp::Sub => a - b,
-        BinaryOp::Mul => a * b,
-        BinaryOp::Div => a / b,
-    }
-}
-
 /// Runs `$loop` with `$f` bound to the operation, so that the choice is made outside of the loop.
 macro_rules! for_each_op {
     ($op:expr, |$f:ident| $loop:block) => {
+        for_each_op!(@ $op, $f, $loop,
+            Add = |a, b| a + b,
+            Sub = |a, b| a - b,
+            Mul = |a, b| a * b,
+            Div = |a, b| a / b,
+            Pow = |a, b| pow(a, b),
+            Min = |a, b| smaller(a, b),
+            Max = |a, b| larger(a, b),
+            Mod = |a, b| modulo(a, b),
+            Equal = |a, b| truth(a == b),
+            Less = |a, b| truth(a < b),
+            LessOrEqual = |a, b| truth(a <= b),
+            Greater = |a, b| truth(a > b),
+            GreaterOrEqual = |a, b| truth(a >= b),
+            And = |a, b| truth(a != 0.0 && b != 0.0),
+            Or = |a, b| truth(a != 0.0 || b != 0.0),
+            Xor = |a, b| truth((a != 0.0) != (b != 0.0))
+        )
+    };
+    (@ $op:expr, $f:ident, $loop:block, $($name:ident = |$a:ident, $b:ident| $body:expr),*) => {
         match $op {
-            BinaryOp::Add => {
-                let $f = |a: f32, b: f32| a + b;
+            $(BinaryOp::$name => {
+                let $f = |$a: f32, $b: f32| -> f32 { $body };
                 $loop
-            }
-            BinaryOp::Sub => {
-                let $f = |a: f32, b: f32| a - b;
-                $loop
-            }
-            BinaryOp::Mul => {
-                let $f = |a: f32, b: f32| a * b;
-                $loop
-            }
-            BinaryOp::Div => {
-                let $f = |a: f32, b: f32| a / b;
-                $loop
-            }
+            })*
         }
     };
+}
+
+#[inline(always)]
+fn one(op: BinaryOp, a: f32, b: f32) -> f32 {
+    for_each_op!(op, |f| { f(a, b) })
 }
 
 multiversion! {
@@ -221,7 +296,7 @@ mod tests {
                     BinaryOp::Add => left.broadcast_add(&right),
                     BinaryOp::Sub => left.broadcast_sub(&right),
                     BinaryOp::Mul => left.broadcast_mul(&right),
-                    BinaryOp::Div => left.broadcast_div(&right),
+                    _ => left.broadcast_div(&right),
                 }.unwrap();
                 prop_assert_eq!(broadcast_shape(&a_shape, &b_shape), Some(expected.dims().to_vec()));
                 let mut out = vec![f32::NAN; expected.elem_count()];
@@ -247,6 +322,30 @@ mod tests {
         assert_eq!(x[1000], a[1000] + b[1000]);
         assert_eq!(broadcast_shape(&[2, 3], &[4, 3]), None);
         broadcast(BinaryOp::Add, &[], &[0, 3], &[1.0], &[1], &mut []);
+    }
+
+    #[test]
+    fn comparisons_and_powers() {
+        use BinaryOp::{And, Equal, GreaterOrEqual, Less, Max, Min, Mod, Or, Pow, Xor};
+        let cases = [
+            (Pow, 3.0, 2.0, 9.0),
+            (Pow, 4.0, 0.5, 2.0),
+            (Min, 1.0, -2.0, -2.0),
+            (Max, 1.0, -2.0, 1.0),
+            (Mod, -3.0, 2.0, 1.0),
+            (Mod, 3.0, -2.0, -1.0),
+            (Mod, 4.0, 2.0, 0.0),
+            (Equal, 0.0, -0.0, 1.0),
+            (Less, 1.0, 1.0, 0.0),
+            (GreaterOrEqual, 1.0, 1.0, 1.0),
+            (And, 2.0, 0.0, 0.0),
+            (Or, 2.0, 0.0, 1.0),
+            (Xor, 2.0, 3.0, 0.0),
+        ];
+        for (op, a, b, expected) in cases {
+            assert_eq!(one(op, a, b), expected, "{op:?} of {a} and {b}");
+        }
+        assert!(one(Max, f32::NAN, 1.0).is_nan() && one(Min, 1.0, f32::NAN).is_nan());
     }
 
     #[test]

@@ -4,16 +4,129 @@ use super::dispatch::multiversion;
 use super::parallel;
 use super::scratch::with_scratch;
 
+/// How values between pixels are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interpolation {
+    /// The nearest pixel; at a half the one `Rounding` says.
+    Nearest(Rounding),
+    /// Two pixels along each axis.
+    Bilinear,
+    /// Four pixels along each axis, a = -0.75.
+    Bicubic,
+}
+
+/// Which pixel is nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// The one at or before the place (PyTorch's `nearest`).
+    Floor,
+    /// The one at or after the place.
+    Ceil,
+    /// The nearer one, the first at a half.
+    HalfDown,
+    /// The nearer one, the second at a half (PyTorch's `nearest-exact` with half-pixel places).
+    HalfUp,
+}
+
+/// Where the pixels of the output lie in the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coordinates {
+    /// Pixels are squares, and the images cover each other: `(i + 0.5) · from / to - 0.5`.
+    HalfPixel,
+    /// The same, but a single output pixel lies at the input's start.
+    HalfPixelFromStart,
+    /// The centres of the corner pixels are kept: `i · (from - 1) / (to - 1)`.
+    AlignCorners,
+    /// `i · from / to`.
+    Asymmetric,
+}
+
+/// A way to resample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sampling {
+    /// How values between pixels are made.
+    pub interpolation: Interpolation,
+    /// Where the pixels lie.
+    pub coordinates: Coordinates,
+}
+
+impl Sampling {
+    /// PyTorch's `interpolate(mode="bilinear")`.
+    pub const fn bilinear(align_corners: bool) -> Self {
+        let coordinates = if align_corners { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
+        Self { interpolation: Interpolation::Bilinear, coordinates }
+    }
+
+    /// PyTorch's `interpolate(mode="bicubic", align_corners=False)`.
+    pub const fn bicubic() -> Self {
+        Self { interpolation: Interpolation::Bicubic, coordinates: Coordinates::HalfPixel }
+    }
+
+    /// PyTorch's `interpolate(mode="nearest")`.
+    pub const fn nearest() -> Self {
+        Self { interpolation: Interpolation::Nearest(Rounding::Floor), coordinates: Coordinates::Asymmetric }
+    }
+}
+
+/// Resamples `[c, h, w]` to `[c, h2, w2]`.
+pub fn resample(x: &[f32], c: usize, from: [usize; 2], to: [usize; 2], how: Sampling, out: &mut [f32]) {
+    let place = |axis: usize, i: usize| place(i, from[axis], to[axis], how.coordinates);
+    match how.interpolation {
+        Interpolation::Nearest(rounding) => {
+            let tap = |axis: usize, i: usize| {
+                // The product is exact only in wider numbers: 3 · (7 / 3) must not fall below 7.
+                let exact = match how.coordinates {
+                    Coordinates::Asymmetric => (i * from[axis]) as f64 / to[axis].max(1) as f64,
+                    _ => f64::from(place(axis, i)),
+                };
+                let nearest = match rounding {
+                    Rounding::Floor => exact.floor(),
+                    Rounding::Ceil => exact.ceil(),
+                    Rounding::HalfDown => (exact - 0.5).ceil(),
+                    Rounding::HalfUp => (exact + 0.5).floor(),
+                };
+                Tap { at: [(nearest.max(0.0) as usize).min(from[axis].max(1) - 1); 2], weight: [1.0, 0.0] }
+            };
+            let taps = |axis: usize| (0..to[axis]).map(|i| tap(axis, i)).collect::<Vec<_>>();
+            separable(x, c, from, to, &taps(0), &taps(1), out);
+        }
+        Interpolation::Bilinear => {
+            let taps = |axis: usize| -> Vec<_> {
+                (0..to[axis]).map(|i| linear_tap(place(axis, i), from[axis])).collect()
+            };
+            separable(x, c, from, to, &taps(0), &taps(1), out);
+        }
+        Interpolation::Bicubic => {
+            let taps = |axis: usize| -> Vec<_> {
+                (0..to[axis]).map(|i| cubic_tap(place(axis, i), from[axis])).collect()
+            };
+            separable(x, c, from, to, &taps(0), &taps(1), out);
+        }
+    }
+}
+
 /// Bilinear resampling of `[c, h, w]` to `[c, h2, w2]`, as `interpolate(mode="bilinear")`.
 pub fn bilinear(x: &[f32], c: usize, from: [usize; 2], to: [usize; 2], align_corners: bool, out: &mut [f32]) {
-    let taps = |axis: usize| (0..to[axis]).map(move |i| linear_tap(i, from[axis], to[axis], align_corners));
-    separable(x, c, from, to, &taps(0).collect::<Vec<_>>(), &taps(1).collect::<Vec<_>>(), out);
+    resample(x, c, from, to, Sampling::bilinear(align_corners), out);
 }
 
 /// Bicubic resampling (a = -0.75, `align_corners=False`) of `[c, h, w]` to `[c, h2, w2]`.
 pub fn bicubic(x: &[f32], c: usize, from: [usize; 2], to: [usize; 2], out: &mut [f32]) {
-    let taps = |axis: usize| (0..to[axis]).map(move |i| cubic_tap(i, from[axis], to[axis]));
-    separable(x, c, from, to, &taps(0).collect::<Vec<_>>(), &taps(1).collect::<Vec<_>>(), out);
+    resample(x, c, from, to, Sampling::bicubic(), out);
+}
+
+/// The place of output pixel `i` among the inputs.
+fn place(i: usize, from: usize, to: usize, coordinates: Coordinates) -> f32 {
+    let scale = from as f32 / to as f32;
+    match coordinates {
+        Coordinates::HalfPixelFromStart if to <= 1 => 0.0,
+        Coordinates::HalfPixel | Coordinates::HalfPixelFromStart => scale * (i as f32 + 0.5) - 0.5,
+        Coordinates::AlignCorners => {
+            let scale = if to > 1 { (from.max(1) - 1) as f32 / (to - 1) as f32 } else { 0.0 };
+            scale * i as f32
+        }
+        Coordinates::Asymmetric => scale * i as f32,
+    }
 }
 
 /// Where one output position reads along one axis: `N` inputs and their weights.
@@ -23,24 +136,16 @@ struct Tap<const N: usize> {
     weight: [f32; N],
 }
 
-fn linear_tap(i: usize, from: usize, to: usize, align_corners: bool) -> Tap<2> {
-    let position = if align_corners {
-        let scale = if to > 1 { (from.max(1) - 1) as f32 / (to - 1) as f32 } else { 0.0 };
-        scale * i as f32
-    } else {
-        let scale = from as f32 / to as f32;
-        (scale * (i as f32 + 0.5) - 0.5).max(0.0)
-    };
+fn linear_tap(position: f32, from: usize) -> Tap<2> {
+    let position = position.max(0.0);
     let last = from.max(1) - 1;
     let first = (position as usize).min(last);
     let far = (position - first as f32).clamp(0.0, 1.0);
     Tap { at: [first, (first + 1).min(last)], weight: [1.0 - far, far] }
 }
 
-fn cubic_tap(i: usize, from: usize, to: usize) -> Tap<4> {
+fn cubic_tap(position: f32, from: usize) -> Tap<4> {
     const A: f32 = -0.75;
-    let scale = from as f32 / to as f32;
-    let position = scale * (i as f32 + 0.5) - 0.5;
     let floor = position.floor();
     let t = position - floor;
     let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;

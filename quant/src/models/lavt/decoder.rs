@@ -7,8 +7,8 @@ use crate::models::ModelError;
 
 /// Epsilon of PyTorch's `BatchNorm2d`.
 const EPS: f32 = 1e-5;
-const THREE: Conv = Conv { stride: 1, padding: 1, groups: 1 };
-const ONE: Conv = Conv { stride: 1, padding: 0, groups: 1 };
+const THREE: Conv = Conv::new(1, 1);
+const ONE: Conv = Conv::new(1, 0);
 
 /// Four levels `[1, C, H, W]`, finest first, to logits on the grid of the finest.
 pub(super) fn decode(

@@ -8,7 +8,7 @@ use crate::models::ModelError;
 const EPS: f32 = 1e-5;
 /// Added to scores of padding words.
 const MASKED: f32 = -1e4;
-const POINTWISE: Conv = Conv { stride: 1, padding: 0, groups: 1 };
+const POINTWISE: Conv = Conv::new(1, 0);
 
 /// Pixels `[1, N, C]`, words `[1, L, T]`, mask `[1, T]` to word-aware pixels `[1, N, C]`.
 pub(super) fn fuse(

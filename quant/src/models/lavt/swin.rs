@@ -55,7 +55,7 @@ fn patches(
     let to_multiple = |size: usize| (p - size % p) % p;
     let padded = g.pad(pixels, &[(2, to_multiple(image[2])), (3, to_multiple(image[3]))])?;
     let mut e = g.at("patch_embed");
-    let map = e.conv("proj", padded, Conv { stride: p, padding: 0, groups: 1 })?;
+    let map = e.conv("proj", padded, Conv::new(p, 0))?;
     let shape = e.shape(map);
     let grid = (shape[2], shape[3]);
     let map = e.reshape(map, &[1, shape[1], grid.0 * grid.1])?;

@@ -7,6 +7,10 @@ use std::sync::Arc;
 use super::tensor::{Data, Dtype, numbers};
 use super::{fold, shape};
 use crate::exec::kernels::activation::Activation;
+pub(super) use crate::exec::kernels::elementwise::BinaryOp as Binary;
+pub(super) use crate::exec::kernels::function::Function;
+pub(super) use crate::exec::kernels::gather::Reduction as Reduce;
+pub(super) use crate::exec::kernels::pool::PoolKind;
 
 /// More values than this in one tensor are taken for a broken file (8 GiB of f32).
 const MAX_NUMBERS: usize = 1 << 31;
@@ -23,71 +27,21 @@ const MAX_PRODUCTS: usize = 1 << 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Id(pub(super) usize);
 
-/// A function of each value that no layer has as its activation.
+/// A function of each value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Unary {
-    Neg,
-    Abs,
-    Exp,
-    Log,
-    Sqrt,
-    Reciprocal,
-    Sin,
-    Cos,
-    Floor,
-    Ceil,
-    Round,
-    Sign,
-    Erf,
-    Not,
+    /// One that no layer is fused with.
+    Function(Function),
     /// `min(1, max(0, alpha · x + beta))`.
-    HardSigmoid {
-        alpha: f32,
-        beta: f32,
-    },
+    HardSigmoid { alpha: f32, beta: f32 },
     /// One of the activations that layers have.
     Activation(Activation),
 }
 
-/// A function of two values, with broadcasting. Comparisons give truth values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Binary {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Pow,
-    Min,
-    Max,
-    /// The remainder with the divisor's sign (Python's).
-    Mod,
-    Equal,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    And,
-    Or,
-    Xor,
-}
-
-impl Binary {
-    pub(super) fn is_comparison(self) -> bool {
-        use Binary::{And, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Or, Xor};
-        matches!(self, Equal | Less | LessOrEqual | Greater | GreaterOrEqual | And | Or | Xor)
-    }
-}
-
-/// How axes are summed up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reduce {
-    Sum,
-    Mean,
-    Max,
-    Min,
-    Product,
-    L1,
-    L2,
+/// Whether an operation on two values gives truth values.
+pub(super) fn is_comparison(kind: Binary) -> bool {
+    use Binary::{And, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Or, Xor};
+    matches!(kind, Equal | Less | LessOrEqual | Greater | GreaterOrEqual | And | Or | Xor)
 }
 
 /// Steps of a kernel over an image `[1, C, H, W]` or a sequence `[1, C, W]` (then of height 1).
@@ -103,16 +57,6 @@ pub(super) struct Window {
     pub(super) extra: [usize; 2],
     /// Whether the last pooling window may reach past the end.
     pub(super) ceil: bool,
-}
-
-/// Which value a pooling window gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pool {
-    Max,
-    /// The mean; of all places, or of those inside only.
-    Average {
-        count_outside: bool,
-    },
 }
 
 /// How the last two axes are resized.
@@ -207,7 +151,7 @@ pub(super) enum Op {
     Conv(Window),
     /// Operand, weight `[in, out / groups, k…]`, bias or not.
     ConvTranspose(Window),
-    Pool(Pool, Window),
+    Pool(PoolKind, Window),
     /// Operand, gain, shift; over the last axis.
     LayerNorm {
         eps: f32,
@@ -354,8 +298,18 @@ impl Flow {
             name: Arc::clone(&self.name),
             scope: self.scope.clone(),
         };
-        if let Some(data) = self.evaluate(&step)? {
-            let id = self.named_constant(step.name, step.shape, step.dtype, data);
+        // A Linear is a layer of the model even where its operand is a table; see `patterns::constants`.
+        let deferred = matches!(step.op, Op::Linear);
+        if !deferred && let Some(data) = self.evaluate(&step)? {
+            // A weight that is turned or reshaped keeps its name.
+            let name = match step.op {
+                Op::Reshape(_) | Op::Permute(_) | Op::Cast(_) | Op::Slice { .. } | Op::Binary(_) => {
+                    let largest = inputs.iter().max_by_key(|id| self.data(**id).map_or(0, Data::len));
+                    Arc::clone(&self.step(*largest.unwrap_or(&inputs[0])).name)
+                }
+                _ => step.name,
+            };
+            let id = self.named_constant(name, step.shape, step.dtype, data);
             self.carry_code(&step.op, inputs, id);
             return Ok(id);
         }
@@ -373,7 +327,7 @@ impl Flow {
             return Ok(None);
         }
         let out = numbers(&step.shape).unwrap_or(usize::MAX);
-        if let Op::MatMul { .. } = step.op {
+        if let Op::MatMul { .. } | Op::Linear = step.op {
             let inner = self.shape(step.inputs[0]).last().copied().unwrap_or(1);
             if out.saturating_mul(inner) > MAX_PRODUCTS {
                 return Ok(None);
@@ -405,7 +359,7 @@ impl Flow {
             Op::Permute(order) => order.iter().enumerate().all(|(i, &axis)| i == axis),
             Op::Concat { .. } => inputs.len() == 1,
             Op::Cast(to) => *to == self.dtype(first),
-            Op::Reduce { axes, kind } => axes.is_empty() && !matches!(kind, Reduce::L1 | Reduce::L2),
+            Op::Reduce { axes, kind } => axes.is_empty() && !matches!(kind, Reduce::L1 | Reduce::L2 | Reduce::SumSquares),
             _ => false,
         };
         idle.then_some(first)

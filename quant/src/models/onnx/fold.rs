@@ -13,14 +13,12 @@ pub(super) struct Operand<'a> {
     pub(super) data: &'a Data,
 }
 
-/// Whether a step can be computed while a file is read. Layers are not: they belong to the model even where their
-/// operand is a table.
+/// Whether a step can be computed while a file is read.
 pub(super) fn can(op: &Op) -> bool {
     !matches!(
         op,
         Op::Input
             | Op::Constant(_)
-            | Op::Linear
             | Op::Conv(_)
             | Op::ConvTranspose(_)
             | Op::Pool(..)
@@ -79,6 +77,11 @@ pub(super) fn evaluate(op: &Op, x: &[Operand<'_>], to: &[usize], dtype: Dtype) -
         Op::Concat { axis } => concat(x, *axis),
         Op::Pad(ends) => pad(first, ends, to),
         Op::MatMul { transpose_rhs, alpha } => matmul(first, x[1], to, *transpose_rhs, *alpha),
+        Op::Linear => {
+            let (width, out) = (x[1].shape[1], x[1].shape[0]);
+            let rows = [first.data.len() / width.max(1), width];
+            matmul(Operand { shape: &rows, data: first.data }, x[1], &[rows[0], out], true, 1.0)
+        }
         Op::Resize(spec) => Data::floats(resize::resize(&first.data.to_floats(), from, spec)),
         _ => return Err("it cannot be computed while the file is read".into()),
     })
@@ -127,6 +130,7 @@ fn reduce(kind: Reduce, x: Operand<'_>, axes: &[usize], to: &[usize]) -> Data {
                         Reduce::Min => row.min().unwrap_or(0),
                         Reduce::Product => row.fold(1, i64::wrapping_mul),
                         Reduce::L1 => row.fold(0, |a, x| a.wrapping_add(x.wrapping_abs())),
+                        Reduce::SumSquares => row.fold(0, |a, x| a.wrapping_add(x.wrapping_mul(*x))),
                         _ => row.fold(0, i64::wrapping_add),
                     }
                 })
@@ -147,6 +151,7 @@ fn reduce(kind: Reduce, x: Operand<'_>, axes: &[usize], to: &[usize]) -> Data {
                             Reduce::Product => row.product(),
                             Reduce::L1 => row.map(f64::abs).sum(),
                             Reduce::L2 => row.map(|x| x * x).sum::<f64>().sqrt(),
+                            Reduce::SumSquares => row.map(|x| x * x).sum(),
                         }) as f32
                     })
                     .collect(),

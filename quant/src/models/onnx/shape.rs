@@ -1,6 +1,6 @@
 //! Shapes and types that steps make.
 
-use super::flow::{Binary, Op, Reduce, Unary, Window};
+use super::flow::{Binary, Function, Op, Reduce, Unary, Window, is_comparison};
 use super::tensor::{Dtype, numbers};
 use crate::graph::broadcast;
 
@@ -23,7 +23,7 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
     let same = (first.to_vec(), dtype);
     Ok(match op {
         Op::Input | Op::Constant(_) => same,
-        Op::Unary(Unary::Not) => (first.to_vec(), Dtype::Bool),
+        Op::Unary(Unary::Function(Function::Not)) => (first.to_vec(), Dtype::Bool),
         Op::Unary(_) => same,
         Op::Cast(to) => (first.to_vec(), *to),
         Op::Binary(kind) => {
@@ -31,7 +31,7 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
             let shape = join(&[first, x[1].0])?;
             // An integer constant may meet floats only in files that declare no types.
             let dtype = if dtype.is_int() { x[1].1 } else { dtype };
-            (shape, if kind.is_comparison() { Dtype::Bool } else { dtype })
+            (shape, if is_comparison(*kind) { Dtype::Bool } else { dtype })
         }
         Op::Where => {
             need(3)?;

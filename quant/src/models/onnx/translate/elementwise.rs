@@ -1,6 +1,6 @@
 //! Operators that work value by value.
 
-use super::super::flow::{Binary, Id, Op, Unary};
+use super::super::flow::{Binary, Function, Id, Op, Unary};
 use super::super::tensor::Dtype;
 use super::call::{Call, Fail};
 use super::Handler;
@@ -63,22 +63,15 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
         "Elu" => |call| {
             let (x, alpha) = (call.operand(0)?, call.float("alpha", 1.0));
             let low = call.with(Binary::Min, x, 0.0)?;
-            let low = call.unary(Unary::Exp, low)?;
+            let low = call.unary(Unary::Function(Function::Exp), low)?;
             let low = call.with(Binary::Sub, low, 1.0)?;
             let low = call.with(Binary::Mul, low, alpha)?;
             let high = call.with(Binary::Max, x, 0.0)?;
             Ok(vec![call.binary(Binary::Add, high, low)?])
         },
         "Softplus" => |call| {
-            // max(x, 0) + log(1 + e^-|x|) does not overflow.
             let x = call.operand(0)?;
-            let y = call.unary(Unary::Abs, x)?;
-            let y = call.unary(Unary::Neg, y)?;
-            let y = call.unary(Unary::Exp, y)?;
-            let y = call.with(Binary::Add, y, 1.0)?;
-            let y = call.unary(Unary::Log, y)?;
-            let high = call.with(Binary::Max, x, 0.0)?;
-            Ok(vec![call.binary(Binary::Add, high, y)?])
+            Ok(vec![call.unary(Unary::Function(Function::Softplus), x)?])
         },
         _ => return None,
     })
@@ -86,20 +79,20 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
 
 fn unary(op: &str) -> Unary {
     match op {
-        "Abs" => Unary::Abs,
-        "Neg" => Unary::Neg,
-        "Exp" => Unary::Exp,
-        "Log" => Unary::Log,
-        "Sqrt" => Unary::Sqrt,
-        "Reciprocal" => Unary::Reciprocal,
-        "Sin" => Unary::Sin,
-        "Cos" => Unary::Cos,
-        "Floor" => Unary::Floor,
-        "Ceil" => Unary::Ceil,
-        "Round" => Unary::Round,
-        "Sign" => Unary::Sign,
-        "Erf" => Unary::Erf,
-        "Not" => Unary::Not,
+        "Abs" => Unary::Function(Function::Abs),
+        "Neg" => Unary::Function(Function::Neg),
+        "Exp" => Unary::Function(Function::Exp),
+        "Log" => Unary::Function(Function::Log),
+        "Sqrt" => Unary::Function(Function::Sqrt),
+        "Reciprocal" => Unary::Function(Function::Reciprocal),
+        "Sin" => Unary::Function(Function::Sin),
+        "Cos" => Unary::Function(Function::Cos),
+        "Floor" => Unary::Function(Function::Floor),
+        "Ceil" => Unary::Function(Function::Ceil),
+        "Round" => Unary::Function(Function::Round),
+        "Sign" => Unary::Function(Function::Sign),
+        "Erf" => Unary::Function(Function::Erf),
+        "Not" => Unary::Function(Function::Not),
         "Relu" => Unary::Activation(Activation::Relu),
         "Sigmoid" => Unary::Activation(Activation::Sigmoid),
         _ => Unary::Activation(Activation::Tanh),
@@ -147,7 +140,7 @@ fn pow(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     Ok(vec![match known {
         Some(1.0) => x,
         Some(2.0) => call.binary(Binary::Mul, x, x)?,
-        Some(0.5) => call.unary(Unary::Sqrt, x)?,
+        Some(0.5) => call.unary(Unary::Function(Function::Sqrt), x)?,
         Some(3.0) => {
             let square = call.binary(Binary::Mul, x, x)?;
             call.binary(Binary::Mul, square, x)?
@@ -162,9 +155,9 @@ fn modulo(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         return Ok(vec![call.binary(Binary::Mod, x, y)?]);
     }
     // C's remainder has the dividend's sign.
-    let (size, by) = (call.unary(Unary::Abs, x)?, call.unary(Unary::Abs, y)?);
+    let (size, by) = (call.unary(Unary::Function(Function::Abs), x)?, call.unary(Unary::Function(Function::Abs), y)?);
     let rest = call.binary(Binary::Mod, size, by)?;
-    let sign = call.unary(Unary::Sign, x)?;
+    let sign = call.unary(Unary::Function(Function::Sign), x)?;
     Ok(vec![call.binary(Binary::Mul, rest, sign)?])
 }
 

@@ -1,9 +1,8 @@
 //! Operators that sum axes up.
 
-use super::super::flow::{Id, Op, Reduce, Unary};
+use super::super::flow::{Binary, Function, Id, Op, Reduce, Unary};
 use super::Handler;
 use super::call::{Call, Fail, axis};
-use super::super::flow::Binary;
 
 pub(super) fn handler(op: &str) -> Option<Handler> {
     Some(match op {
@@ -42,22 +41,19 @@ fn reduce(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         "ReduceProd" => Reduce::Product,
         "ReduceL1" => Reduce::L1,
         "ReduceL2" => Reduce::L2,
+        "ReduceSumSquare" => Reduce::SumSquares,
         _ => Reduce::Sum,
     };
     let mut most = None;
-    match op {
-        "ReduceSumSquare" => x = call.binary(Binary::Mul, x, x)?,
-        "ReduceLogSumExp" => {
-            let high = call.reduce(Reduce::Max, x, axes.clone())?;
-            most = Some(high);
-            x = call.binary(Binary::Sub, x, high)?;
-            x = call.unary(Unary::Exp, x)?;
-        }
-        _ => {}
+    if op == "ReduceLogSumExp" {
+        let high = call.reduce(Reduce::Max, x, axes.clone())?;
+        most = Some(high);
+        x = call.binary(Binary::Sub, x, high)?;
+        x = call.unary(Unary::Function(Function::Exp), x)?;
     }
     x = call.reduce(kind, x, axes.clone())?;
     if let Some(high) = most {
-        x = call.unary(Unary::Log, x)?;
+        x = call.unary(Unary::Function(Function::Log), x)?;
         x = call.binary(Binary::Add, x, high)?;
     }
     if !call.flag("keepdims", true) {
@@ -71,7 +67,7 @@ fn arg(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let shape = call.shape(x);
     let axis = call.axis("axis", 0, shape.len())?;
     if call.node.op == "ArgMin" {
-        x = call.unary(Unary::Neg, x)?;
+        x = call.unary(Unary::Function(Function::Neg), x)?;
     }
     x = call.push(Op::ArgMax { axis, last: call.flag("select_last_index", false) }, &[x])?;
     if !call.flag("keepdims", true) {

@@ -466,8 +466,10 @@ fn inputs_that_do_not_fit_the_model_are_refused() {
     refused("a negative token", &args, &["word_embeddings", "token -1 at position 1"]);
     with("input_ids", |t| t.1[1] = f32::NAN);
     refused("a token that is no number", &args, &["word_embeddings", "token NaN"]);
-    with("pixel_values", |t| t.0 = vec![2, 3, 40, 48]);
-    refused("another size", &args, &["in.safetensors", "pixel_values", "[2, 3, 40, 48]"]);
+    with("pixel_values", |t| t.0 = vec![2, 6, 20, 48]);
+    refused("six channels", &args, &["in.safetensors", "pixel_values", "[2, 6, 20, 48]"]);
+    with("pixel_values", |t| t.0 = vec![2, 3, 1920]);
+    refused("no image", &args, &["in.safetensors", "pixel_values", "[2, 3, 1920]"]);
     with("attention_mask", |t| *t = (vec![1, 20], vec![1.0; 20]));
     refused("another batch", &args, &["batch"]);
     let mut all = given.clone();

@@ -229,10 +229,9 @@ impl Graph {
         };
         let role = roles::of(self, id, slot);
         let axis = match (slot, &node.op) {
-            // Output channels.
-            (Slot::Weight, Op::ConvTranspose { .. }) => Some(1),
+            // Output channels of weights, input channels of maps.
+            (_, Op::ConvTranspose { .. }) | (Slot::Input, Op::Conv { .. }) => Some(1),
             (Slot::Weight, _) => Some(0),
-            (Slot::Input, Op::Conv { .. } | Op::ConvTranspose { .. }) => Some(1),
             // Probabilities have no channels: their last axis counts positions.
             _ if role == Role::PostSoftmax => None,
             // `[…, d, n]` operands of a product are seen along d.

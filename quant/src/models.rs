@@ -3,12 +3,17 @@
 //! One file (and folder) per architecture; each reads like the forward pass of the published code and keeps the
 //! checkpoint's names.
 
+mod architecture;
 mod error;
 pub mod lavt;
 mod mapping;
 mod open;
+mod source;
+mod task;
 mod weights;
 
 pub use error::ModelError;
-pub use open::{Model, ModelFiles, open};
+pub use open::{Model, ModelFiles, open, open_for};
+pub use source::InputShapes;
+pub use task::{MaskRule, Task};
 pub use weights::{Tensor, Weights};

@@ -33,7 +33,7 @@ pub use on_samples::SAMPLES as FITTED_SAMPLES;
 use crate::data::SampleSet;
 use crate::eval::metrics::BinaryMask;
 use crate::exec::{ActivationCache, Engine, Workers};
-use crate::models::{self, Model, ModelFiles, Weights};
+use crate::models::{self, InputShapes, Model, ModelFiles, Weights};
 use crate::plan::ModelRef;
 use crate::stats::Sketch;
 use crate::terms::{SiteId, Slot};
@@ -57,13 +57,16 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Bytes of activations kept between runs.
     pub cache_bytes: usize,
+    /// Shapes of inputs other than the usual ones.
+    pub shapes: InputShapes,
 }
 
 impl Options {
     /// The usual options for a model.
     pub fn new(model: ModelFiles) -> Self {
         let (exported_weights, calibration, samples, threads) = (None, None, None, None);
-        Self { model, exported_weights, calibration, samples, threads, cache_bytes: 512 << 20 }
+        let shapes = InputShapes::default();
+        Self { model, exported_weights, calibration, samples, threads, cache_bytes: 512 << 20, shapes }
     }
 }
 
@@ -95,7 +98,7 @@ impl Session {
     /// Opens model and samples. Sample sets that are not there are no error until they are needed.
     pub fn open(options: &Options) -> Result<Self, SessionError> {
         let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
-        let model = models::open(&options.model, weights)?;
+        let model = models::open_for(&options.model, weights, &options.shapes)?;
         let set = |path: &Option<PathBuf>, own: &str| match path {
             Some(path) => SampleSet::open(path).map(Some),
             None if model.files.contains(own) => {

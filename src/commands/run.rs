@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bitloupe_quant::exec::{Cancel, Quantization, Tap, Value};
 use bitloupe_quant::graph::{Graph, NodeId};
+use bitloupe_quant::session::Session;
 use color_eyre::eyre::{Result, WrapErr, eyre};
 
 use super::{Outcome, regex};
@@ -52,9 +53,11 @@ impl Tap for Taps {
 
 /// Runs every sample of a batch and joins the results along the first axis.
 pub fn run(args: &Run) -> Result<Outcome> {
-    let session = open::session(&args.model, None, None)?;
-    let graph = &*session.model().graph;
     let given = tensors::read(&args.inputs)?;
+    let mut options = open::options(&args.model, None, None)?;
+    options.shapes = given.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.clone())).collect();
+    let session = Session::open(&options)?;
+    let graph = &*session.model().graph;
     let pattern = args.taps.as_deref().map(regex).transpose()?;
     let quantization = match &args.plan {
         Some(path) => session.quantization(&open::fit(&session, &open::plan(&session, path)?)?)?,

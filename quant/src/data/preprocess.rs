@@ -73,6 +73,9 @@ pub struct Pixels {
 }
 
 impl PreprocessorConfig {
+    /// What the file is called in a model's folder.
+    pub const FILE: &'static str = "preprocessor_config.json";
+
     /// Reads a file such as `preprocessor_config.json`.
     pub fn read(files: &dyn Files, name: &str) -> Result<Self, DataError> {
         Self::from_json(&files.display(name), &files.read(name)?)

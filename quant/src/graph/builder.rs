@@ -438,7 +438,9 @@ impl<'w> Scope<'_, 'w> {
             return self.fail("reduce", format!("axes {axes:?} of {from:?}"));
         }
         let mut shape = from.clone();
-        axes.iter().for_each(|&axis| shape[axis] = 1);
+        for &axis in &axes {
+            shape[axis] = 1;
+        }
         if !keep {
             shape = (0..from.len()).filter(|axis| !axes.contains(axis)).map(|axis| from[axis]).collect();
         }

@@ -13,17 +13,42 @@ mod swin;
 
 pub use config::LavtConfig;
 
-use super::{ModelError, Weights};
+use super::architecture::Built;
+use super::source::Source;
+use super::{InputShapes, MaskRule, ModelError, Task, Weights};
+use crate::data::{PreprocessorConfig, TextEncoder, Truncation};
 use crate::graph::{Builder, Graph};
 
-/// Builds the graph for images of the config's size.
-pub fn build(config: &LavtConfig, weights: &Weights) -> Result<Graph, ModelError> {
+/// Whether the configuration is one of LAVT.
+pub(super) fn recognises(source: &Source<'_>) -> bool {
+    source.model_type() == "lavt"
+}
+
+/// Opens a model folder.
+pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
+    let config: LavtConfig = source.parse()?;
+    config.check().map_err(|message| source.wrong(message))?;
+    let graph = build(&config, source.weights, source.shapes)?;
+    let preprocessor = PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?;
+    let text = TextEncoder::read(source.files, config.max_tokens, Truncation::Cut)?;
+    Ok(Built {
+        graph,
+        preprocessor: Some(preprocessor),
+        text: Some(text),
+        task: Task::Mask { logits: "logits".to_owned(), rule: MaskRule::Second },
+    })
+}
+
+/// Builds the graph for images of the config's size, or of the shapes asked for.
+pub fn build(config: &LavtConfig, weights: &Weights, shapes: &InputShapes) -> Result<Graph, ModelError> {
     let [height, width] = config.image_size;
+    let (height, width) = shapes.image("pixel_values", (height, width));
+    let tokens = shapes.length("input_ids", config.max_tokens);
     let mut builder = Builder::new(weights);
     let mut g = builder.root();
     let pixels = g.input("pixel_values", &[1, config.swin.in_chans, height, width])?;
-    let ids = g.input("input_ids", &[1, config.max_tokens])?;
-    let mask = g.input("attention_mask", &[1, config.max_tokens])?;
+    let ids = g.input("input_ids", &[1, tokens])?;
+    let mask = g.input("attention_mask", &[1, tokens])?;
     let words = bert::encode(&mut g.at("text_encoder"), &config.bert, ids, mask)?;
     let words = g.permute(words, &[0, 2, 1])?;
     let levels = swin::backbone(&mut g.at("backbone"), config, pixels, words, mask)?;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{ModelError, Weights, lavt};
-use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder, Truncation};
+use super::source::Source;
+use super::{InputShapes, ModelError, Task, Weights, architecture};
+use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
-const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
-const PREPROCESSOR: &str = "preprocessor_config.json";
 
 /// Where a model lies.
 #[derive(Debug, Clone)]
@@ -37,14 +36,16 @@ pub struct Model {
     pub name: String,
     /// Shown wherever the name is.
     pub label: Option<String>,
-    /// `lavt`.
+    /// Its architecture, e.g. `lavt`.
     pub architecture: &'static str,
     /// The graph.
     pub graph: Arc<Graph>,
-    /// How a picture becomes `pixel_values`.
-    pub preprocessor: PreprocessorConfig,
-    /// How a sentence becomes `input_ids` and `attention_mask`.
-    pub text: TextEncoder,
+    /// How a picture becomes `pixel_values`; none for a model without pictures.
+    pub preprocessor: Option<PreprocessorConfig>,
+    /// How a sentence becomes `input_ids` and `attention_mask`; none for a model without sentences.
+    pub text: Option<TextEncoder>,
+    /// What the outputs mean.
+    pub task: Task,
     /// SHA-256 of architecture, sizes and weights, in hexadecimal.
     pub fingerprint: String,
     /// The model's folder, for samples in it; links do not lead out of it.
@@ -60,8 +61,17 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// Opens a model. `weights` is a file that takes the place of the model's own weights.
+/// Opens a model for inputs of its usual shapes. `weights` is a file that takes the place of the model's own weights.
 pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, ModelError> {
+    open_for(source, weights, &InputShapes::default())
+}
+
+/// Opens a model for inputs of given shapes; those that are not named have their usual ones.
+pub fn open_for(
+    source: &ModelFiles,
+    weights: Option<Weights>,
+    shapes: &InputShapes,
+) -> Result<Model, ModelError> {
     // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
     type Folder = Arc<dyn Files>;
     let given = weights.is_some();
@@ -96,27 +106,18 @@ pub fn open(source: &ModelFiles, weights: Option<Weights>) -> Result<Model, Mode
             found.replace(tensor, data.clone());
         }
     }
-    let json = files.read(CONFIG)?;
-    let shown = files.display(CONFIG);
-    let kind = model_type(&shown, &json)?;
-    if kind != "lavt" {
-        let message = format!("`model_type` is `{kind}`; this version opens `lavt`");
-        return Err(ModelError::Config { file: shown, message });
-    }
-    let config = lavt::LavtConfig::parse(&shown, &json)?;
-    let graph = lavt::build(&config, &found)?;
-    let preprocessor = PreprocessorConfig::read(&*files, PREPROCESSOR)?;
-    let text = TextEncoder::read(&*files, config.max_tokens, Truncation::Cut)?;
-    let fingerprint = fingerprint(kind.as_str(), &graph);
-    drop(json);
+    let source = Source::read(&*files, &found, shapes)?;
+    let architecture = architecture::of(&source)?;
+    let built = (architecture.build)(&source)?;
     Ok(Model {
         name,
         label,
-        architecture: "lavt",
-        graph: Arc::new(graph),
-        preprocessor,
-        text,
-        fingerprint,
+        architecture: architecture.name,
+        fingerprint: fingerprint(architecture.name, &built.graph),
+        graph: Arc::new(built.graph),
+        preprocessor: built.preprocessor,
+        text: built.text,
+        task: built.task,
         files: confined,
     })
 }
@@ -128,15 +129,6 @@ fn split(path: &Path) -> (PathBuf, PathBuf) {
         (folder.to_owned(), path.to_owned())
     } else {
         (path.to_owned(), path.join(WEIGHTS))
-    }
-}
-
-fn model_type(file: &str, json: &[u8]) -> Result<String, ModelError> {
-    let fail = |message: String| ModelError::Config { file: file.to_owned(), message };
-    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
-    match value.get("model_type").and_then(serde_json::Value::as_str) {
-        Some(kind) => Ok(kind.to_owned()),
-        None => Err(fail("`model_type` is missing; expected `lavt`".into())),
     }
 }
 

@@ -59,6 +59,14 @@ pub enum SessionError {
         /// The site.
         site: String,
     },
+    /// A model that reads text, without tokenizer.
+    #[error("the model reads text, and its folder has no tokenizer; copy tokenizer.json there")]
+    NoTokenizer,
+    /// A model that sees pictures, without preprocessing.
+    #[error(
+        "the model sees pictures, and its folder does not say how they are prepared; copy preprocessor_config.json there"
+    )]
+    NoPreprocessor,
     /// A sample without a sentence, which the architecture needs.
     #[error("{place}: it has no sentence; add `text` to its line of the manifest")]
     NoText {

@@ -38,11 +38,13 @@ impl Session {
         let place =
             || set.entries().get(index).map_or_else(|| sample.id.clone(), |entry| entry.place.clone());
         let Some(sentence) = text.or(own) else { return Err(SessionError::NoText { place: place() }) };
-        let encoded = self.model.text.encode(sentence).map_err(|source| match text {
+        let encoder = self.model.text.as_ref().ok_or(SessionError::NoTokenizer)?;
+        let preprocessor = self.model.preprocessor.as_ref().ok_or(SessionError::NoPreprocessor)?;
+        let encoded = encoder.encode(sentence).map_err(|source| match text {
             Some(_) => source.into(),
             None => SessionError::Text { place: place(), source },
         })?;
-        let pixels = self.model.preprocessor.apply(&sample.image)?;
+        let pixels = preprocessor.apply(&sample.image)?;
         let graph = &*self.model.graph;
         let numbers = |ids: &[i64]| ids.iter().map(|&id| id as f32).collect::<Vec<_>>();
         let (width, height) = pixels.geometry.output;

@@ -75,8 +75,8 @@ pub(super) fn reduce(kind: Reduction, x: &Tensor, axes: &[usize]) -> Result<Tens
     match kind {
         Reduction::Sum => x.sum_keepdim(axes),
         Reduction::Mean => x.mean_keepdim(axes),
-        Reduction::Max => each(x, |y, axis| y.max_keepdim(axis)),
-        Reduction::Min => each(x, |y, axis| y.min_keepdim(axis)),
+        Reduction::Max => each(x, Tensor::max_keepdim),
+        Reduction::Min => each(x, Tensor::min_keepdim),
         Reduction::L1 => x.abs()?.sum_keepdim(axes),
         Reduction::L2 => x.sqr()?.sum_keepdim(axes)?.sqrt(),
         Reduction::SumSquares => x.sqr()?.sum_keepdim(axes),

@@ -135,7 +135,7 @@ impl LavtConfig {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let s = &self.swin;
         let within = |name: &str, value: usize, from: usize, to: usize| {
             if (from..=to).contains(&value) {

@@ -1,0 +1,48 @@
+//! The architectures that open, and how each is recognised.
+
+use super::source::Source;
+use super::task::Task;
+use super::{ModelError, lavt};
+use crate::data::{PreprocessorConfig, TextEncoder};
+use crate::graph::Graph;
+
+/// What an architecture makes of its files.
+pub(crate) struct Built {
+    /// The graph for one sample.
+    pub(crate) graph: Graph,
+    /// How a picture becomes `pixel_values`; none for models that see no picture.
+    pub(crate) preprocessor: Option<PreprocessorConfig>,
+    /// How a sentence becomes `input_ids`; none for models that read none, or where the folder has no tokenizer.
+    pub(crate) text: Option<TextEncoder>,
+    /// What the outputs mean.
+    pub(crate) task: Task,
+}
+
+/// One architecture.
+pub(super) struct Architecture {
+    /// Its name, as `info` and plans say it.
+    pub(super) name: &'static str,
+    /// Whether configuration or tensor names are its own.
+    pub(super) recognises: fn(&Source<'_>) -> bool,
+    /// Builds it.
+    pub(super) build: fn(&Source<'_>) -> Result<Built, ModelError>,
+}
+
+/// All of them; the first that recognises a model builds it.
+const ARCHITECTURES: &[Architecture] =
+    &[Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open }];
+
+/// The architecture of a model.
+pub(super) fn of(source: &Source<'_>) -> Result<&'static Architecture, ModelError> {
+    ARCHITECTURES.iter().find(|architecture| (architecture.recognises)(source)).ok_or_else(|| {
+        let known: Vec<&str> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
+        let what = match source.model_type() {
+            _ if source.config.is_none() => {
+                "no such file, and the names of the tensors are not those of an architecture".to_owned()
+            }
+            "" => "neither `model_type` nor the names of the tensors are those of an architecture".to_owned(),
+            kind => format!("`model_type` is `{kind}`"),
+        };
+        source.wrong(format!("{what}; this version opens {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,4 @@
+//! Miniatures of published architectures, recorded from the original code: every output and every activation.
+
+mod fixture;
+mod lavt;

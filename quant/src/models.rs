@@ -7,6 +7,7 @@ mod architecture;
 mod error;
 pub mod lavt;
 mod mapping;
+pub mod onnx;
 mod open;
 mod source;
 mod task;

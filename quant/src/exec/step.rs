@@ -337,14 +337,29 @@ fn layer(
             gemm::linear(x, x.len() / w.k().max(1), w, a, bias, act, out);
         }
         LayerWeight::Conv(w) => {
-            conv::conv2d(x, &geometry(graph, node), w, a, bias, act, out);
+            let geometry = geometry(graph, node);
+            for (x, out) in images(x, out, node.shape[0]) {
+                conv::conv2d(x, &geometry, w, a, bias, act, out);
+            }
         }
         LayerWeight::ConvTranspose(w) => {
             if let Some(geometry) = transpose_geometry(graph, node) {
-                conv::conv_transpose2d(x, &geometry, w, a, bias, act, out);
+                for (x, out) in images(x, out, node.shape[0]) {
+                    conv::conv_transpose2d(x, &geometry, w, a, bias, act, out);
+                }
             }
         }
     })
+}
+
+/// Operand and result of each of `count` images (prompts of one picture are decoded side by side).
+fn images<'x>(
+    x: &'x [f32],
+    out: &'x mut [f32],
+    count: usize,
+) -> impl Iterator<Item = (&'x [f32], &'x mut [f32])> {
+    let (from, to) = (x.len() / count.max(1), out.len() / count.max(1));
+    x.chunks_exact(from.max(1)).zip(out.chunks_exact_mut(to.max(1)))
 }
 
 /// A product of two activations.

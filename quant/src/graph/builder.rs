@@ -220,7 +220,7 @@ impl<'w> Scope<'_, 'w> {
         self.builder.push(join(&self.path, name), Op::Linear { weight, bias }, vec![x], shape)
     }
 
-    /// Convolution over `[1, C, W]` or `[1, C, H, W]`, by the rank of the weight.
+    /// Convolution over `[N, C, W]` or `[N, C, H, W]`, by the rank of the weight.
     pub fn conv(&mut self, name: &str, x: NodeId, geometry: Conv) -> Result<NodeId, ModelError> {
         let input = self.shape(x);
         let weight_name = self.full(&format!("{name}.weight"));
@@ -239,7 +239,7 @@ impl<'w> Scope<'_, 'w> {
             expected.extend(w.iter().skip(2));
             return Err(self.wrong_shape(weight_name, expected, w));
         }
-        let mut shape = vec![1, w[0]];
+        let mut shape = vec![input[0], w[0]];
         for ((&size, &k), axis) in input[2..].iter().zip(&w[2..]).zip(4 - input.len()..) {
             let Some(out) = geometry.extent(axis, size, k) else {
                 return self.fail(name, format!("a kernel of {k} does not fit {size} positions"));
@@ -250,7 +250,7 @@ impl<'w> Scope<'_, 'w> {
         self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
     }
 
-    /// Transposed convolution over `[1, C, H, W]`; `output_padding` rows and columns are added at the end.
+    /// Transposed convolution over `[N, C, H, W]`; `output_padding` rows and columns are added at the end.
     pub fn conv_transpose(
         &mut self,
         name: &str,
@@ -278,7 +278,7 @@ impl<'w> Scope<'_, 'w> {
         };
         let bias = self.bias(name, w[1])?;
         let op = Op::ConvTranspose { weight, bias, geometry, output_padding };
-        self.builder.push(join(&self.path, name), op, vec![x], vec![1, w[1], h, width])
+        self.builder.push(join(&self.path, name), op, vec![x], vec![input[0], w[1], h, width])
     }
 
     fn bias(&mut self, name: &str, out: usize) -> Result<Option<ParamId>, ModelError> {

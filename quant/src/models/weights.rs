@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 
 use super::{ModelError, mapping};
 use crate::export::weights::WeightFile;
@@ -97,6 +97,30 @@ impl Weights {
     /// Tensors in memory.
     pub fn from_bytes(file: &str, bytes: Vec<u8>) -> Result<Self, ModelError> {
         Self::new(file.to_owned(), Bytes::Owned(bytes))
+    }
+
+    /// Tensors that were read from another form of file.
+    pub fn from_tensors(
+        file: &str,
+        tensors: Vec<(String, Vec<usize>, Arc<Vec<f32>>)>,
+    ) -> Result<Self, ModelError> {
+        let failed = |message: String| ModelError::Safetensors { file: file.to_owned(), message };
+        let (mut infos, mut overrides, mut end) = (Vec::new(), HashMap::new(), 0);
+        for (name, shape, data) in tensors {
+            if let Some(index) = data.iter().position(|x| !x.is_finite()) {
+                let (file, value) = (file.to_owned(), data[index]);
+                return Err(ModelError::NonFinite { file, tensor: name, index, value });
+            }
+            let start = end;
+            end += data.len() * size_of::<f32>();
+            infos.push((name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) }));
+            overrides.insert(name, data);
+        }
+        let metadata = Metadata::new(None, infos).map_err(|e| failed(e.to_string()))?;
+        let mut order = metadata.offset_keys();
+        order.sort_unstable();
+        let bytes = Bytes::Owned(Vec::new());
+        Ok(Self { file: file.to_owned(), bytes, metadata, start: 0, order, overrides })
     }
 
     fn new(file: String, bytes: Bytes) -> Result<Self, ModelError> {

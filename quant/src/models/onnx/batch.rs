@@ -65,17 +65,15 @@ impl Cut<'_> {
         let axes = match &step.op {
             Op::Input => vec![0],
             Op::Constant(_) => vec![],
+            Op::Linear | Op::LayerNorm { .. } | Op::Softmax | Op::Conv(_) | Op::BatchNorm { .. }
+                if self.flow.data(step.inputs[0]).is_some() =>
+            {
+                self.repeated_table(id)?
+            }
             Op::Unary(_) | Op::Cast(_) => first,
             Op::Binary(_) | Op::Where => self.joined(id, rank, None)?,
             Op::Concat { axis } => self.joined(id, rank, Some(*axis))?,
-            Op::Softmax | Op::LayerNorm { .. } => kept(&first, &[last])?,
-            Op::Linear => {
-                if self.flow.data(step.inputs[0]).is_some() {
-                    self.repeated_table(id, 0)?
-                } else {
-                    kept(&first, &[last])?
-                }
-            }
+            Op::Softmax | Op::LayerNorm { .. } | Op::Linear => kept(&first, &[last])?,
             Op::Reduce { axes, .. } => kept(&first, axes)?,
             Op::ArgMax { axis, .. } | Op::CumSum { axis, .. } | Op::Slice { axis, .. } => kept(&first, &[*axis])?,
             Op::Pad(ends) => {
@@ -188,12 +186,12 @@ impl Cut<'_> {
     }
 
     /// A layer whose operand is a table: one row of it per sample, or one for all.
-    fn repeated_table(&mut self, id: Id, operand: usize) -> Result<Vec<usize>, String> {
-        let shape = self.flow.shape(self.flow.step(id).inputs[operand]);
+    fn repeated_table(&mut self, id: Id) -> Result<Vec<usize>, String> {
+        let shape = self.flow.shape(self.flow.step(id).inputs[0]);
         if shape.len() < 3 || shape[0] != self.batch {
             return Ok(vec![]);
         }
-        Ok(if self.first_of_table(id, operand, 0).is_ok() { vec![0] } else { vec![] })
+        Ok(if self.first_of_table(id, 0, 0).is_ok() { vec![0] } else { vec![] })
     }
 
     fn product(&mut self, id: Id, transpose_rhs: bool) -> Result<Vec<usize>, String> {

@@ -129,8 +129,8 @@ fn reduce(kind: Reduce, x: Operand<'_>, axes: &[usize], to: &[usize]) -> Data {
                         Reduce::Max => row.max().unwrap_or(0),
                         Reduce::Min => row.min().unwrap_or(0),
                         Reduce::Product => row.fold(1, i64::wrapping_mul),
-                        Reduce::L1 => row.fold(0, |a, x| a.wrapping_add(x.wrapping_abs())),
-                        Reduce::SumSquares => row.fold(0, |a, x| a.wrapping_add(x.wrapping_mul(*x))),
+                        Reduce::L1 => row.fold(0, |a: i64, x| a.wrapping_add(x.wrapping_abs())),
+                        Reduce::SumSquares => row.fold(0, |a: i64, x| a.wrapping_add(x.wrapping_mul(x))),
                         _ => row.fold(0, i64::wrapping_add),
                     }
                 })

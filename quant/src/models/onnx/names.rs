@@ -43,6 +43,11 @@ impl Names {
         })
     }
 
+    /// The name of a softmax.
+    pub(super) fn softmax(&self, flow: &Flow, id: Id) -> String {
+        self.paths.get(&id).cloned().unwrap_or_else(|| join(&self.scope(flow, id), "softmax"))
+    }
+
     /// The path of what a step without a module belongs to; empty if nothing says it.
     pub(super) fn scope(&self, flow: &Flow, id: Id) -> String {
         let step = flow.step(id);
@@ -72,21 +77,46 @@ impl Names {
                 users.entry(input).or_default().push(id);
             }
         }
+        let mut biases: HashMap<Id, usize> = HashMap::new();
         for &id in order {
             let step = flow.step(id);
             let (Op::MatMul { .. }, &[x, y]) = (&step.op, step.inputs.as_slice()) else { continue };
             let own = self.scope(flow, id);
-            if let Some(softmax) = softmax_after(flow, id, &users) {
-                let common = self.common(flow, x, y);
-                let path = common.unwrap_or(own);
-                self.paths.insert(id, join(&path, "qk"));
-                self.paths.entry(softmax).or_insert_with(|| join(&path, "softmax"));
+            let name = if let Some(softmax) = softmax_after(flow, id, &users) {
+                if flow.data(y).is_some() {
+                    // A query times a table: the bias of relative positions, of rows and then of columns.
+                    let path = self.parent(flow, x).unwrap_or(own);
+                    let count = biases.entry(softmax).or_insert(0);
+                    *count += 1;
+                    join(&path, if *count == 1 { "rel_h" } else { "rel_w" })
+                } else {
+                    let path = self.common(flow, x, y).unwrap_or(own);
+                    self.paths.entry(softmax).or_insert_with(|| join(&path, "softmax"));
+                    join(&path, "qk")
+                }
             } else if let Some(softmax) = source(flow, x, |op| matches!(op, Op::Softmax)) {
                 let name = self.paths.get(&softmax).and_then(|name| name.strip_suffix("softmax"));
                 let path = name.map(|name| name.trim_end_matches('.').to_owned());
-                self.paths.insert(id, join(&path.unwrap_or(own), "pv"));
-            }
+                join(&path.unwrap_or(own), "pv")
+            } else if let Some(up) = source(flow, y, |op| matches!(op, Op::ConvTranspose(_))) {
+                // Kernels that were made for each mask, over the enlarged map.
+                let path = self.paths.get(&up).map_or(own, |path| parent(path));
+                join(&path, "masks")
+            } else if flow.shape(id).len() == 2 && matches!(step.op, Op::MatMul { transpose_rhs: true, .. }) {
+                "similarity".to_owned()
+            } else if own.is_empty() {
+                continue;
+            } else {
+                join(&own, "matmul")
+            };
+            self.paths.insert(id, name);
         }
+    }
+
+    /// The path above the layer behind a value.
+    fn parent(&self, flow: &Flow, x: Id) -> Option<String> {
+        let layer = source(flow, x, |op| matches!(op, Op::Linear | Op::Conv(_)))?;
+        self.paths.get(&layer).map(|path| parent(path))
     }
 
     /// The part of the paths of the layers behind two values that is the same; the parent if they are one layer.
@@ -119,6 +149,7 @@ fn source(flow: &Flow, id: Id, found: impl Fn(&Op) -> bool) -> Option<Id> {
                 | Op::Expand(_)
                 | Op::Cast(_)
                 | Op::Binary(_)
+                | Op::Unary(_)
                 | Op::Pad(_)
                 | Op::InstanceNorm { .. }
                 | Op::BatchNorm { .. }
@@ -200,6 +231,10 @@ fn wrapper(flow: &Flow, order: &[Id]) -> Option<String> {
         first = Some(head);
     }
     first.map(ToOwned::to_owned)
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('.').map_or(String::new(), |(parent, _)| parent.to_owned())
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -5,6 +5,7 @@
 mod activation;
 mod attention;
 mod constants;
+mod fourier;
 mod linear;
 mod norm;
 
@@ -15,6 +16,7 @@ pub(super) fn simplify(flow: &mut Flow) -> Result<(), String> {
     linear::merge_scales(flow);
     linear::merge_biases(flow)?;
     constants::fold_products(flow)?;
+    fourier::spell_out(flow)?;
     norm::layer_norms(flow);
     norm::batch_norms(flow)?;
     activation::find(flow);

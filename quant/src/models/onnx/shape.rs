@@ -2,7 +2,7 @@
 
 use super::flow::{Binary, Function, Op, Reduce, Unary, Window, is_comparison};
 use super::tensor::{Dtype, numbers};
-use crate::graph::broadcast;
+use crate::exec::kernels::elementwise::broadcast_shape as broadcast;
 
 type Known<'a> = [(&'a [usize], Dtype)];
 

@@ -302,6 +302,19 @@ fn resize(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         mode => return Err(Fail::Unsupported(format!("coordinates `{mode}`"))),
     };
     let exclude_outside = call.flag("exclude_outside", false);
+    // Tables are resized as the operator says; at run time there is what models use.
+    if call.flow.data(x).is_none() {
+        let rank = from.len();
+        let plain = (3..=4).contains(&rank) && (0..rank.min(2)).all(|axis| to[axis] == from[axis]);
+        let stretched = (0..rank).all(|axis| {
+            let exact = f64::from(factors[axis]) * from[axis] as f64;
+            coordinates == Coordinates::AlignCorners || (exact - to[axis] as f64).abs() < 1e-3
+        });
+        let cubic = !matches!(interpolation, Interpolation::Cubic { a } if a != -0.75);
+        if !plain || !stretched || !cubic || exclude_outside {
+            return Err(Fail::Unsupported(format!("a resize of {from:?} to {to:?} of this kind")));
+        }
+    }
     let spec = Resize { to, scales: factors, interpolation, coordinates, exclude_outside };
     Ok(vec![call.push(Op::Resize(spec), &[x])?])
 }

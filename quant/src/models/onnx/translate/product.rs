@@ -159,9 +159,16 @@ fn einsum(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let (n, r, c, k) = (count(&batch), count(&rows), count(&columns), count(&inner));
     let x = call.permute(x, &order(a, [&batch, &rows, &inner]))?;
     let x = call.reshape(x, vec![n, r, k])?;
-    let y = call.permute(y, &order(b, [&batch, &inner, &columns]))?;
-    let y = call.reshape(y, vec![n, k, c])?;
-    let product = call.push(Op::MatMul { transpose_rhs: false, alpha: 1.0 }, &[x, y])?;
+    // The right operand keeps its summed axis last if it has it there.
+    let turned = inner.last().is_some_and(|c| b.last() == Some(c));
+    let y = if turned {
+        let y = call.permute(y, &order(b, [&batch, &columns, &inner]))?;
+        call.reshape(y, vec![n, c, k])?
+    } else {
+        let y = call.permute(y, &order(b, [&batch, &inner, &columns]))?;
+        call.reshape(y, vec![n, k, c])?
+    };
+    let product = call.push(Op::MatMul { transpose_rhs: turned, alpha: 1.0 }, &[x, y])?;
     let made: Vec<char> = batch.iter().chain(&rows).chain(&columns).copied().collect();
     let product = call.reshape(product, made.iter().map(|&c| size(c)).collect())?;
     let order: Vec<usize> = out.iter().filter_map(|&c| place(&made, c)).collect();

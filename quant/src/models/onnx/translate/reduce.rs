@@ -69,6 +69,9 @@ fn arg(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     if call.node.op == "ArgMin" {
         x = call.unary(Unary::Function(Function::Neg), x)?;
     }
+    if call.flag("select_last_index", false) && call.flow.data(x).is_none() {
+        return Err(Fail::Unsupported("select_last_index".into()));
+    }
     x = call.push(Op::ArgMax { axis, last: call.flag("select_last_index", false) }, &[x])?;
     if !call.flag("keepdims", true) {
         x = call.reshape(x, without(&shape, &[axis]))?;

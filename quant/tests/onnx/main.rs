@@ -1,0 +1,7 @@
+//! ONNX files.
+
+mod files;
+mod hostile;
+mod quantized;
+mod small;
+mod writer;

@@ -36,6 +36,10 @@ use crate::graph::Graph;
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
 /// Height and width of an image whose file leaves them open.
 const OPEN_IMAGE: usize = 224;
+/// Width of a picture of a line of text, whose height is fixed (PP-OCR is trained with 48 by 320).
+const OPEN_LINE: usize = 320;
+/// Height of such a picture at most.
+const LINE_HEIGHT: usize = 64;
 /// Length of a sequence whose file leaves it open.
 const OPEN_LENGTH: usize = 32;
 
@@ -74,9 +78,11 @@ pub fn open_partly(path: &Path, shapes: &InputShapes) -> Result<OnnxModel, Model
 /// Reads a file's bytes; external data lies in `folder`.
 fn read(file: &str, bytes: &[u8], folder: &Path, shapes: &InputShapes) -> Result<OnnxModel, ModelError> {
     let fail = |message: String| ModelError::Onnx { file: file.to_owned(), message };
-    let damaged = |message: &str| fail(format!("not a readable ONNX file ({message}); download or export it again"));
+    let damaged =
+        |message: &str| fail(format!("not a readable ONNX file ({message}); download or export it again"));
     let model = proto::model(bytes).map_err(damaged)?;
-    let graph = model.graph.as_ref().filter(|g| !g.nodes.is_empty()).ok_or_else(|| damaged("it holds no graph"))?;
+    let graph =
+        model.graph.as_ref().filter(|g| !g.nodes.is_empty()).ok_or_else(|| damaged("it holds no graph"))?;
     if !OPSETS.contains(&model.opset) {
         let (low, high) = (OPSETS.start(), OPSETS.end());
         return Err(fail(format!("operator set {}; this version reads {low} to {high}", model.opset)));
@@ -126,10 +132,12 @@ fn inputs(graph: &proto::Graph<'_>, shapes: &InputShapes) -> Result<Inputs, Stri
     let mut inputs = Vec::new();
     let mut batches = Vec::new();
     // Old files list their initializers among the inputs.
-    let stored: std::collections::HashSet<&str> = graph.initializers.iter().map(|t| t.name.as_str()).collect();
+    let stored: std::collections::HashSet<&str> =
+        graph.initializers.iter().map(|t| t.name.as_str()).collect();
     for info in graph.inputs.iter().filter(|info| !stored.contains(info.name.as_str())) {
-        let dtype = Dtype::of(info.dtype)
-            .ok_or_else(|| format!("input `{}` has values of type {}; expected numbers", info.name, info.dtype))?;
+        let dtype = Dtype::of(info.dtype).ok_or_else(|| {
+            format!("input `{}` has values of type {}; expected numbers", info.name, info.dtype)
+        })?;
         let asked = shapes.get(&info.name);
         if asked.is_some_and(|asked| asked.len() != info.dims.len()) {
             let rank = info.dims.len();
@@ -140,7 +148,8 @@ fn inputs(graph: &proto::Graph<'_>, shapes: &InputShapes) -> Result<Inputs, Stri
             let size = match fixed.filter(|&n| n != 0) {
                 Some(n) => {
                     let n = usize::try_from(n).ok().filter(|&n| n < 1 << 31);
-                    let n = n.ok_or_else(|| format!("input `{}` has dimensions {:?}", info.name, info.dims))?;
+                    let n =
+                        n.ok_or_else(|| format!("input `{}` has dimensions {:?}", info.name, info.dims))?;
                     // The first axis is the batch: any number of samples may be asked for.
                     if axis > 0 && asked.is_some_and(|asked| asked[axis] != n) {
                         return Err(format!(
@@ -154,7 +163,10 @@ fn inputs(graph: &proto::Graph<'_>, shapes: &InputShapes) -> Result<Inputs, Stri
                 None => match asked {
                     Some(asked) => asked[axis].clamp(1, 1 << 31),
                     None if info.dims.len() == 4 && axis == 1 => 3,
-                    None if info.dims.len() == 4 => OPEN_IMAGE,
+                    None if info.dims.len() == 4 => match shape.get(2) {
+                        Some(&height) if height <= LINE_HEIGHT => OPEN_LINE,
+                        _ => OPEN_IMAGE,
+                    },
                     None => OPEN_LENGTH,
                 },
             };

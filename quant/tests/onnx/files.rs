@@ -16,7 +16,9 @@ fn tensors(path: &Path) -> Tensors {
     let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
         let data = match view.dtype() {
             Dtype::F32 => view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::I64 => view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+            Dtype::I64 => {
+                view.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()
+            }
             _ => return None,
         };
         Some((name, (view.shape().to_vec(), data)))
@@ -28,7 +30,9 @@ fn tensors(path: &Path) -> Tensors {
 fn compare(folder: &Path, name: &str, entry: &serde_json::Value) -> Result<f32, String> {
     let file = folder.join(entry["file"].as_str().unwrap());
     let given = tensors(&folder.join(entry["inputs_file"].as_str().unwrap()));
-    let expected = tensors(&folder.join(format!("{}.ort_outputs.safetensors", file.file_stem().unwrap().to_string_lossy())));
+    let expected = tensors(
+        &folder.join(format!("{}.ort_outputs.safetensors", file.file_stem().unwrap().to_string_lossy())),
+    );
     let model = onnx::open(&file, &InputShapes::default()).map_err(|e| e.to_string())?;
     let engine = Engine::new(std::sync::Arc::new(model.graph));
     let graph = engine.graph();
@@ -41,7 +45,8 @@ fn compare(folder: &Path, name: &str, entry: &serde_json::Value) -> Result<f32, 
             .map(|&id| {
                 let node = graph.node(id);
                 let len: usize = node.shape.iter().product();
-                let all = &given.get(&node.name).unwrap_or_else(|| panic!("{name}: no input {}", node.name)).1;
+                let all =
+                    &given.get(&node.name).unwrap_or_else(|| panic!("{name}: no input {}", node.name)).1;
                 Value::new(node.shape.clone(), all[sample * len..][..len].to_vec())
             })
             .collect();
@@ -53,7 +58,8 @@ fn compare(folder: &Path, name: &str, entry: &serde_json::Value) -> Result<f32, 
             // Image-text scores cross the samples of a batch; one sample has those of itself.
             let crossed = output == "logits_per_image";
             let len = all.len() / batch;
-            let theirs = if crossed { &all[sample * batch + sample..][..1] } else { &all[sample * len..][..len] };
+            let theirs =
+                if crossed { &all[sample * batch + sample..][..1] } else { &all[sample * len..][..len] };
             if value.as_slice().len() != theirs.len() {
                 return Err(format!("{output}: {:?} for {shape:?}", value.shape()));
             }
@@ -95,6 +101,11 @@ fn compare_all(folder: &Path) {
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
+#[test]
+fn exported_miniatures_give_the_outputs_of_onnxruntime() {
+    compare_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/onnx"));
+}
+
 /// All recorded files, where they are at hand: `ONNX_FIXTURES=… cargo test -- --ignored`.
 #[test]
 #[ignore = "needs the folder of all recorded files"]
@@ -107,7 +118,8 @@ fn every_recorded_file_gives_the_outputs_of_onnxruntime() {
 #[ignore = "needs a fetched model"]
 fn a_pretrained_vision_transformer_gives_the_masks_of_onnxruntime() {
     let folder = PathBuf::from(std::env::var("REAL_MODELS").unwrap());
-    let recorded = tensors(&PathBuf::from(std::env::var("REAL_MODELS_IO").unwrap()).join("dinov2-focus-io.safetensors"));
+    let recorded =
+        tensors(&PathBuf::from(std::env::var("REAL_MODELS_IO").unwrap()).join("dinov2-focus-io.safetensors"));
     let start = std::time::Instant::now();
     let model = onnx::open(&folder.join("vit-s14-focus.onnx"), &InputShapes::default()).unwrap();
     println!("opened in {:?}", start.elapsed());
@@ -116,7 +128,8 @@ fn a_pretrained_vision_transformer_gives_the_masks_of_onnxruntime() {
     for photo in ["astronaut", "chelsea", "quokka"] {
         let (shape, data) = recorded[&format!("{photo}.input")].clone();
         let none = Quantization::none(engine.graph());
-        let run = engine.run(&[Value::new(shape, data)], &none, None, &mut NoTap, &Cancel::default()).unwrap();
+        let run =
+            engine.run(&[Value::new(shape, data)], &none, None, &mut NoTap, &Cancel::default()).unwrap();
         let theirs = &recorded[&format!("{photo}.output")].1;
         let ours = run.outputs[0].as_slice();
         let gap = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -124,8 +124,12 @@ fn impossible_dimensions_are_errors() {
     let huge = 1_i64 << 31;
     let message = refused(&graph(&[node("Relu", &["x"], &["y"], &[])], &[], &[("x", 1, &[1, huge])], &["y"]));
     has(&message, &["`x`", "2147483648"]);
-    let message =
-        refused(&graph(&[node("Relu", &["x"], &["y"], &[])], &[], &[("x", 1, &[1, 1 << 20, 1 << 20])], &["y"]));
+    let message = refused(&graph(
+        &[node("Relu", &["x"], &["y"], &[])],
+        &[],
+        &[("x", 1, &[1, 1 << 20, 1 << 20])],
+        &["y"],
+    ));
     has(&message, &["`x`"]);
     let message = refused(&graph(
         &[node("Add", &["x", "w"], &["y"], &[])],
@@ -135,7 +139,12 @@ fn impossible_dimensions_are_errors() {
     ));
     has(&message, &["`w`"]);
     has(
-        &refused(&graph(&[node("Add", &["x", "w"], &["y"], &[])], &[floats("w", &[-2], &[1.0])], &[X], &["y"])),
+        &refused(&graph(
+            &[node("Add", &["x", "w"], &["y"], &[])],
+            &[floats("w", &[-2], &[1.0])],
+            &[X],
+            &["y"],
+        )),
         &["`w`", "-2"],
     );
 }
@@ -256,7 +265,12 @@ fn a_condition_that_depends_on_the_input_is_not_supported() {
     let nodes = [
         node("ReduceMax", &["x"], &["m"], &[("keepdims", Value::Int(0))]),
         node("Greater", &["m", "zero"], &["c"], &[]),
-        node("If", &["c"], &["y"], &[("then_branch", Value::Graph(branch.clone())), ("else_branch", Value::Graph(branch))]),
+        node(
+            "If",
+            &["c"],
+            &["y"],
+            &[("then_branch", Value::Graph(branch.clone())), ("else_branch", Value::Graph(branch))],
+        ),
     ];
     let message = refused(&graph(&nodes, &[floats("zero", &[], &[0.0])], &[X], &["z"]));
     has(&message, &["`z`"]);

@@ -2,6 +2,7 @@
 
 mod files;
 mod hostile;
+mod pairs;
 mod quantized;
 mod small;
 mod writer;

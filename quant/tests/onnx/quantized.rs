@@ -11,7 +11,12 @@ fn quantize_and_dequantize_give_the_sites_their_encodings() {
         &[
             node("QuantizeLinear", &["x", "xs", "xz"], &["xq"], &[]),
             node("DequantizeLinear", &["xq", "xs", "xz"], &["xd"], &[]),
-            node("DequantizeLinear", &["fc.weight_quantized", "ws", "wz"], &["wd"], &[("axis", Value::Int(0))]),
+            node(
+                "DequantizeLinear",
+                &["fc.weight_quantized", "ws", "wz"],
+                &["wd"],
+                &[("axis", Value::Int(0))],
+            ),
             node("Gemm", &["xd", "wd", "fc.bias"], &["y"], &[("transB", Value::Int(1))]),
         ],
         &[

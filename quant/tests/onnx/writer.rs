@@ -19,12 +19,6 @@ impl Message {
         self
     }
 
-    pub(crate) fn float(mut self, field: u64, value: f32) -> Self {
-        self.varint(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
     pub(crate) fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
         self.varint(field << 3 | 2);
         self.varint(bytes.len() as u64);
@@ -44,10 +38,7 @@ impl Message {
 /// An attribute of a node.
 pub(crate) enum Value<'v> {
     Int(i64),
-    Float(f32),
-    Text(&'v str),
     Ints(&'v [i64]),
-    Tensor(Message),
     Graph(Message),
 }
 
@@ -63,10 +54,7 @@ pub(crate) fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&
     for (name, value) in attributes {
         let attribute = Message::default().text(1, name);
         let attribute = match value {
-            Value::Float(x) => attribute.float(2, *x),
             Value::Int(x) => attribute.int(3, *x),
-            Value::Text(x) => attribute.text(4, x),
-            Value::Tensor(x) => attribute.message(5, x),
             Value::Graph(x) => attribute.message(6, x),
             Value::Ints(x) => x.iter().fold(attribute, |a, x| a.int(8, *x)),
         };

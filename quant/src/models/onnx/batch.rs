@@ -21,7 +21,10 @@ pub(super) fn one_sample(flow: &mut Flow, batch: usize) -> Result<(), String> {
     for (index, needed) in needed.iter().enumerate() {
         if *needed && !matches!(cut.flow.steps[index].op, Op::Constant(_)) {
             cut.step(Id(index)).map_err(|message| {
-                format!("node `{}`: {message}; export the model with a batch of 1", cut.flow.steps[index].name)
+                format!(
+                    "node `{}`: {message}; export the model with a batch of 1",
+                    cut.flow.steps[index].name
+                )
             })?;
         }
     }
@@ -75,7 +78,9 @@ impl Cut<'_> {
             Op::Concat { axis } => self.joined(id, rank, Some(*axis))?,
             Op::Softmax | Op::LayerNorm { .. } | Op::Linear => kept(&first, &[last])?,
             Op::Reduce { axes, .. } => kept(&first, axes)?,
-            Op::ArgMax { axis, .. } | Op::CumSum { axis, .. } | Op::Slice { axis, .. } => kept(&first, &[*axis])?,
+            Op::ArgMax { axis, .. } | Op::CumSum { axis, .. } | Op::Slice { axis, .. } => {
+                kept(&first, &[*axis])?
+            }
             Op::Pad(ends) => {
                 let padded: Vec<usize> = (0..rank).filter(|&axis| ends[axis] != (0, 0)).collect();
                 kept(&first, &padded)?
@@ -100,7 +105,11 @@ impl Cut<'_> {
             Op::MatMul { transpose_rhs, .. } => self.product(id, *transpose_rhs)?,
             Op::Gather { axis } => self.gathered(id, *axis)?,
             Op::Embedding => {
-                if first.is_empty() { own(1).to_vec() } else { return Err("its table differs by sample".into()) }
+                if first.is_empty() {
+                    own(1).to_vec()
+                } else {
+                    return Err("its table differs by sample".into());
+                }
             }
         };
         if axes.iter().any(|&axis| !step.shape[axis].is_multiple_of(self.batch)) {
@@ -204,7 +213,13 @@ impl Cut<'_> {
             let free = if operand == 0 { row } else { rhs_column };
             for &axis in self.of(input) {
                 let axis = match axis {
-                    axis if axis == free => if operand == 0 { row } else { column },
+                    axis if axis == free => {
+                        if operand == 0 {
+                            row
+                        } else {
+                            column
+                        }
+                    }
                     axis if axis < row => axis,
                     _ => return Err("it sums over samples".into()),
                 };
@@ -230,7 +245,8 @@ impl Cut<'_> {
         let from_places = places.iter().map(|place| place + axis);
         if table.contains(&axis) {
             // Rows of all samples under one another, and a place per sample that counts from its own rows on.
-            let own_rows = numbers(self.flow.shape(step.inputs[0])).is_some_and(|n| n > self.batch) && table == [axis];
+            let own_rows =
+                numbers(self.flow.shape(step.inputs[0])).is_some_and(|n| n > self.batch) && table == [axis];
             if own_rows && !places.is_empty() {
                 return Ok(from_places.collect());
             }

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::encodings::{self, Encoding};
-use super::flow::{
-    self, Binary, Coordinates, Flow, Function, Id, Interpolation, Nearest, Op, Unary, Window,
-};
+use super::flow::{self, Binary, Coordinates, Flow, Function, Id, Interpolation, Nearest, Op, Unary, Window};
 use super::names::Names;
 use super::tensor::Dtype;
 use crate::exec::kernels::activation::Activation;
@@ -49,7 +47,11 @@ pub(super) fn emit(file: &str, flow: Flow) -> Result<(Graph, Vec<Encoding>), Mod
     let mut all = Vec::new();
     for (id, node) in layers {
         let step = flow.step(id);
-        let slots = if matches!(step.op, Op::MatMul { .. }) { [Slot::Lhs, Slot::Rhs] } else { [Slot::Input, Slot::Weight] };
+        let slots = if matches!(step.op, Op::MatMul { .. }) {
+            [Slot::Lhs, Slot::Rhs]
+        } else {
+            [Slot::Input, Slot::Weight]
+        };
         for (slot, &operand) in slots.into_iter().zip(&step.inputs) {
             if let Some(code) = encodings::of(&flow, operand) {
                 let site = SiteId { layer: graph.node(node).name.clone(), slot };
@@ -92,7 +94,11 @@ impl Modules {
             }
             tries += 1;
             let own = step.name.rsplit('/').next().unwrap_or_default();
-            name = if tries == 1 && !own.is_empty() { format!("{path}.{own}") } else { format!("{path}.{tries}") };
+            name = if tries == 1 && !own.is_empty() {
+                format!("{path}.{own}")
+            } else {
+                format!("{path}.{tries}")
+            };
         }
         for (&parameter, end) in parameters.iter().zip(ends) {
             if let Some(data) = flow.data(parameter) {
@@ -136,7 +142,10 @@ impl<'w> Emitter<'_, '_, 'w> {
         }
         let step = self.flow.step(id);
         let Op::Constant(data) = &step.op else {
-            return Err(ModelError::Graph { node: step.name.to_string(), message: "it is used before it is made".into() });
+            return Err(ModelError::Graph {
+                node: step.name.to_string(),
+                message: "it is used before it is made".into(),
+            });
         };
         let auto = step.name.is_empty() || step.name.contains("::") || step.name.starts_with("val_");
         let scope = self.names.scope(self.flow, id);
@@ -247,8 +256,11 @@ impl<'w> Emitter<'_, '_, 'w> {
                 self.within(id).narrow(x, *axis, *start, *len)
             }
             Op::Concat { axis } => {
-                let parts: Vec<NodeId> =
-                    step.inputs.iter().map(|&part| self.value(part, shape.len())).collect::<Result<_, _>>()?;
+                let parts: Vec<NodeId> = step
+                    .inputs
+                    .iter()
+                    .map(|&part| self.value(part, shape.len()))
+                    .collect::<Result<_, _>>()?;
                 self.within(id).concat(&parts, *axis)
             }
             Op::Pad(ends) => {
@@ -256,8 +268,12 @@ impl<'w> Emitter<'_, '_, 'w> {
                 let x = self.operand(id, 0)?;
                 let behind: Vec<(usize, usize)> = ends.iter().map(|(a, b)| a + b).enumerate().collect();
                 let y = self.within(id).pad(x, &behind)?;
-                let turns: Vec<(usize, isize)> =
-                    ends.iter().enumerate().filter(|(_, e)| e.0 > 0).map(|(i, e)| (i, e.0 as isize)).collect();
+                let turns: Vec<(usize, isize)> = ends
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, e)| e.0 > 0)
+                    .map(|(i, e)| (i, e.0 as isize))
+                    .collect();
                 if turns.is_empty() { Ok(y) } else { self.within(id).roll(y, &turns) }
             }
             Op::Softmax => {
@@ -267,8 +283,12 @@ impl<'w> Emitter<'_, '_, 'w> {
             }
             Op::Pool(kind, window) => {
                 let x = self.operand(id, 0)?;
-                let pooling =
-                    Pooling { kind: *kind, kernel: window.kernel, stride: window.stride, padding: window.pads };
+                let pooling = Pooling {
+                    kind: *kind,
+                    kernel: window.kernel,
+                    stride: window.stride,
+                    padding: window.pads,
+                };
                 let (x, from) = self.one_image(id, x)?;
                 let y = self.within(id).pool("pool", x, pooling, (shape[2], shape[3]))?;
                 self.several_images(id, y, from)
@@ -309,19 +329,17 @@ impl<'w> Emitter<'_, '_, 'w> {
         let step = flow.step(id);
         let x = self.value(step.inputs[0], 0)?;
         let name = self.modules.names.get(&id).cloned().unwrap_or_else(|| self.names.layer(flow, id));
-        let geometry = |w: &Window| Conv {
-            stride: w.stride,
-            padding: w.pads,
-            dilation: w.dilation,
-            groups: w.groups,
-        };
+        let geometry =
+            |w: &Window| Conv { stride: w.stride, padding: w.pads, dilation: w.dilation, groups: w.groups };
         let node = match &step.op {
             Op::MatMul { transpose_rhs, alpha } => {
                 let y = self.value(step.inputs[1], 0)?;
                 self.scope.matmul(&name, (x, y), *transpose_rhs, *alpha)?
             }
             Op::Conv(window) => self.scope.conv(&name, x, geometry(window))?,
-            Op::ConvTranspose(window) => self.scope.conv_transpose(&name, x, geometry(window), window.extra)?,
+            Op::ConvTranspose(window) => {
+                self.scope.conv_transpose(&name, x, geometry(window), window.extra)?
+            }
             _ => self.scope.linear(&name, x)?,
         };
         self.layers.push((id, node));

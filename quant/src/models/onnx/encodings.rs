@@ -55,7 +55,9 @@ pub(super) fn of(flow: &Flow, id: Id) -> Option<Code> {
         }
         let step = flow.step(at);
         match step.op {
-            Op::Reshape(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) | Op::Pad(_) => at = step.inputs[0],
+            Op::Reshape(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) | Op::Pad(_) => {
+                at = step.inputs[0]
+            }
             _ => return None,
         }
     }

@@ -66,12 +66,16 @@ impl Files {
             Some(text) => text.parse::<usize>().map(Some).map_err(|_| format!("its {key} is `{text}`")),
             None => Ok(None),
         };
-        let map = self.maps.get(location).ok_or_else(|| format!("its external data `{location}` is not there"))?;
+        let map =
+            self.maps.get(location).ok_or_else(|| format!("its external data `{location}` is not there"))?;
         let offset = number("offset")?.unwrap_or(0);
         let len = number("length")?.unwrap_or_else(|| map.len().saturating_sub(offset));
         let part = offset.checked_add(len).and_then(|end| map.get(offset..end));
         part.map(Some).ok_or_else(|| {
-            format!("its data, {len} bytes from {offset}, reach past the end of `{location}` ({} bytes)", map.len())
+            format!(
+                "its data, {len} bytes from {offset}, reach past the end of `{location}` ({} bytes)",
+                map.len()
+            )
         })
     }
 }
@@ -80,7 +84,8 @@ impl Files {
 fn inside(folder: &Path, location: &str) -> Result<PathBuf, String> {
     let relative = Path::new(location);
     let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    let outside = || format!("external data `{location}` lies outside of the model's folder; copy it beside the model");
+    let outside =
+        || format!("external data `{location}` lies outside of the model's folder; copy it beside the model");
     if !plain || location.is_empty() {
         return Err(outside());
     }

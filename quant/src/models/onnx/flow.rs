@@ -64,9 +64,7 @@ pub(super) struct Window {
 pub(super) enum Interpolation {
     Nearest(Nearest),
     Linear,
-    Cubic {
-        a: f32,
-    },
+    Cubic { a: f32 },
 }
 
 /// Which neighbour is the nearest.
@@ -359,7 +357,9 @@ impl Flow {
             Op::Permute(order) => order.iter().enumerate().all(|(i, &axis)| i == axis),
             Op::Concat { .. } => inputs.len() == 1,
             Op::Cast(to) => *to == self.dtype(first),
-            Op::Reduce { axes, kind } => axes.is_empty() && !matches!(kind, Reduce::L1 | Reduce::L2 | Reduce::SumSquares),
+            Op::Reduce { axes, kind } => {
+                axes.is_empty() && !matches!(kind, Reduce::L1 | Reduce::L2 | Reduce::SumSquares)
+            }
             _ => false,
         };
         idle.then_some(first)
@@ -372,14 +372,9 @@ impl Flow {
         let vector = |id: Option<Id>| id.and_then(|id| self.data(id)).map(|data| data.to_floats().to_vec());
         let code = match op {
             Op::Cast(Dtype::Float) => match self.dtype(first) {
-                from @ Dtype::Int { bits, signed } if from.is_code() => Some(Code {
-                    bits,
-                    signed,
-                    scale: vec![],
-                    zero_point: vec![],
-                    axis: None,
-                    dynamic: false,
-                }),
+                from @ Dtype::Int { bits, signed } if from.is_code() => {
+                    Some(Code { bits, signed, scale: vec![], zero_point: vec![], axis: None, dynamic: false })
+                }
                 _ => self.codes.get(&first).cloned(),
             },
             Op::Reshape(_) if self.codes.get(&first).is_some_and(|c| c.axis.is_none()) => {
@@ -389,12 +384,12 @@ impl Flow {
                 code.axis = code.axis.and_then(|axis| order.iter().position(|&o| o == axis));
                 code
             }),
-            Op::Binary(Binary::Sub) => self.codes.get(&first).cloned().filter(|c| c.scale.is_empty()).and_then(
-                |mut code| {
+            Op::Binary(Binary::Sub) => {
+                self.codes.get(&first).cloned().filter(|c| c.scale.is_empty()).and_then(|mut code| {
                     code.zero_point = vector(other)?.iter().map(|&x| x as i64).collect();
                     Some(code)
-                },
-            ),
+                })
+            }
             Op::Binary(Binary::Mul) => {
                 let (coded, by) =
                     if self.codes.contains_key(&first) { (Some(first), other) } else { (other, Some(first)) };
@@ -415,10 +410,11 @@ impl Flow {
         }
     }
 
-    /// How often each value is used.
+    /// How often each value is used by steps that results need.
     pub(super) fn uses(&self) -> Vec<u32> {
+        let needed = self.needed();
         let mut uses = vec![0; self.steps.len()];
-        for step in &self.steps {
+        for step in self.steps.iter().zip(needed).filter_map(|(step, needed)| needed.then_some(step)) {
             for id in &step.inputs {
                 uses[id.0] += 1;
             }

@@ -200,9 +200,9 @@ fn gather(x: Operand<'_>, at: Operand<'_>, axis: usize, to: &[usize]) -> Result<
         return Ok(x.data.pick(std::iter::empty()));
     }
     let rows = &rows;
-    Ok(x.data.pick(
-        (0..outer).flat_map(move |o| rows.iter().flat_map(move |r| (0..inner).map(move |i| (o * len + r) * inner + i))),
-    ))
+    Ok(x.data.pick((0..outer).flat_map(move |o| {
+        rows.iter().flat_map(move |r| (0..inner).map(move |i| (o * len + r) * inner + i))
+    })))
 }
 
 fn concat(x: &[Operand<'_>], axis: usize) -> Data {

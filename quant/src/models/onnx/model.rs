@@ -90,7 +90,9 @@ fn task(graph: &Graph) -> Task {
             Task::Mask { logits: name.clone(), rule }
         }
         [1, classes] if classes > 1 => Task::Classes { logits: name.clone(), labels: numbers(classes) },
-        [1, _, classes] if softmax && classes > 2 => Task::Letters { scores: name.clone(), alphabet: Vec::new() },
+        [1, _, classes] if softmax && classes > 2 => {
+            Task::Letters { scores: name.clone(), alphabet: Vec::new() }
+        }
         _ => Task::Tensors,
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::flow::{Flow, Id, Op};
 
 /// Ends of parameter names, after which the module's path remains. Quantizers append to them.
-const PARAMETERS: [&str; 8] = [".weight", ".bias", ".gamma", ".beta", ".w_0", ".b_0", ".kernel", ".in_proj_weight"];
+const PARAMETERS: [&str; 8] =
+    [".weight", ".bias", ".gamma", ".beta", ".w_0", ".b_0", ".kernel", ".in_proj_weight"];
 const QUANTIZED: [&str; 3] = ["_quantized", "_q", "_int8"];
 /// Names that people give to what they wrap a model in for its export.
 const WRAPPERS: [&str; 6] = ["m", "module", "model", "net", "_orig_mod", "wrapped"];
@@ -169,7 +170,9 @@ fn softmax_after(flow: &Flow, id: Id, users: &HashMap<Id, Vec<Id>>) -> Option<Id
         let &[user] = users.get(&at)?.as_slice() else { return None };
         match &flow.step(user).op {
             Op::Softmax => return Some(user),
-            Op::Binary(_) | Op::Where | Op::Reshape(_) | Op::Permute(_) | Op::Cast(_) | Op::Slice { .. } => at = user,
+            Op::Binary(_) | Op::Where | Op::Reshape(_) | Op::Permute(_) | Op::Cast(_) | Op::Slice { .. } => {
+                at = user
+            }
             _ => return None,
         }
     }
@@ -180,11 +183,9 @@ fn softmax_after(flow: &Flow, id: Id, users: &HashMap<Id, Vec<Id>>) -> Option<Id
 fn module(flow: &Flow, id: Id) -> Option<String> {
     let step = flow.step(id);
     let parameters = match &step.op {
-        Op::Linear
-        | Op::Conv(_)
-        | Op::ConvTranspose(_)
-        | Op::LayerNorm { .. }
-        | Op::BatchNorm { .. } => &step.inputs[1..],
+        Op::Linear | Op::Conv(_) | Op::ConvTranspose(_) | Op::LayerNorm { .. } | Op::BatchNorm { .. } => {
+            &step.inputs[1..]
+        }
         Op::Embedding => &step.inputs[..1],
         Op::InstanceNorm { .. } => &[],
         _ => return None,
@@ -225,7 +226,10 @@ fn wrapper(flow: &Flow, order: &[Id]) -> Option<String> {
             continue;
         }
         let (head, rest) = step.name.split_once('.')?;
-        if !WRAPPERS.contains(&head) || rest.split('.').count() < 2 || first.is_some_and(|first| first != head) {
+        if !WRAPPERS.contains(&head)
+            || rest.split('.').count() < 2
+            || first.is_some_and(|first| first != head)
+        {
             return None;
         }
         first = Some(head);

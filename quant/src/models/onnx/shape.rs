@@ -116,7 +116,10 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
             need(2)?;
             let b = x[1].0;
             let (inner, columns) = if *transpose_rhs { (1, 2) } else { (2, 1) };
-            if rank < 2 || b.len() != rank || first[..rank - 2] != b[..rank - 2] || first[rank - 1] != b[rank - inner]
+            if rank < 2
+                || b.len() != rank
+                || first[..rank - 2] != b[..rank - 2]
+                || first[rank - 1] != b[rank - inner]
             {
                 return Err(format!("shapes {first:?} and {b:?} cannot be multiplied"));
             }

@@ -81,7 +81,11 @@ impl<'a> Translator<'a> {
     }
 
     /// Translates the whole graph for inputs of the given shapes.
-    pub(super) fn run(&mut self, graph: &Graph<'_>, inputs: &[(String, Vec<usize>, Dtype)]) -> Result<(), String> {
+    pub(super) fn run(
+        &mut self,
+        graph: &Graph<'_>,
+        inputs: &[(String, Vec<usize>, Dtype)],
+    ) -> Result<(), String> {
         self.initializers(graph)?;
         for (name, shape, dtype) in inputs {
             let step = Step {
@@ -147,7 +151,8 @@ impl<'a> Translator<'a> {
         let located = |message: String| format!("node `{name}` ({}): {message}", node.op);
         let known = node.op == "If" || handler(&node.domain, &node.op).is_some();
         if !known {
-            let op = if node.domain.is_empty() { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
+            let op =
+                if node.domain.is_empty() { node.op.clone() } else { format!("{}.{}", node.domain, node.op) };
             let reason = "the operator is not known".to_owned();
             self.unsupported.push(Unsupported { node: name.to_string(), op, reason });
         }
@@ -178,8 +183,13 @@ impl<'a> Translator<'a> {
             self.branch(node, &operands)
         } else {
             let handle = handler(&node.domain, &node.op);
-            let mut call =
-                Call { flow: &mut self.flow, node, operands: &operands, opset: self.opset, files: self.files };
+            let mut call = Call {
+                flow: &mut self.flow,
+                node,
+                operands: &operands,
+                opset: self.opset,
+                files: self.files,
+            };
             handle.map_or(Ok(vec![]), |handle| handle(&mut call))
         };
         match result {
@@ -223,7 +233,12 @@ impl<'a> Translator<'a> {
             match self.values.get(&output.name) {
                 Some(Some(id)) => ids.push(*id),
                 Some(None) => return Err(Fail::Unsupported(format!("`{name}` holds what is not supported"))),
-                None => return Err(Fail::Wrong(format!("output `{}` of `{name}` is made by no node", output.name))),
+                None => {
+                    return Err(Fail::Wrong(format!(
+                        "output `{}` of `{name}` is made by no node",
+                        output.name
+                    )));
+                }
             }
         }
         Ok(ids)

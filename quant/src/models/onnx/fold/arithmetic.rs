@@ -14,7 +14,9 @@ pub(super) fn unary(function: Unary, x: &Data) -> Data {
         (Unary::Function(Sign), Data::Int(x)) => ints(x, i64::signum),
         (Unary::Function(Floor | Ceil | Round | Truncate), Data::Int(_)) => x.clone(),
         (Unary::Function(Not), x) => ints(&x.to_ints(), |x| i64::from(x == 0)),
-        (Unary::Function(function), x) => Data::floats(x.to_floats().iter().map(|&x| function.of(x)).collect()),
+        (Unary::Function(function), x) => {
+            Data::floats(x.to_floats().iter().map(|&x| function.of(x)).collect())
+        }
         (Unary::HardSigmoid { alpha, beta }, x) => {
             Data::floats(x.to_floats().iter().map(|x| alpha.mul_add(*x, beta).clamp(0.0, 1.0)).collect())
         }

@@ -134,7 +134,8 @@ fn gated(flow: &Flow, product: &Product, uses: &[u32]) -> Option<(Id, Activation
     }
     for (x, gate) in [(a, b), (b, a)] {
         let step = flow.step(gate);
-        let (Op::Unary(Unary::Activation(Activation::Sigmoid)), [u]) = (&step.op, step.inputs.as_slice()) else {
+        let (Op::Unary(Unary::Activation(Activation::Sigmoid)), [u]) = (&step.op, step.inputs.as_slice())
+        else {
             continue;
         };
         if *u == x {

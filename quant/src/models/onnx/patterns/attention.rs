@@ -5,8 +5,8 @@ use super::super::flow::{Flow, Id, Op};
 
 /// Moves factors before and after a product of two values into it.
 pub(super) fn fold_scales(flow: &mut Flow) {
-    let mut uses = flow.uses();
-    for index in 0..flow.steps.len() {
+    let (mut uses, needed) = (flow.uses(), flow.needed());
+    for index in (0..flow.steps.len()).filter(|&index| needed[index]) {
         let id = Id(index);
         if let Op::MatMul { .. } = flow.step(id).op {
             let operands = flow.step(id).inputs.len();
@@ -58,10 +58,11 @@ fn lift(flow: &mut Flow, product: Id, operand: usize, uses: &mut [u32]) -> Optio
 
 /// `a · permute(b)` becomes `a · bᵀ` where that leaves the channels of `b` last.
 pub(super) fn unswap_keys(flow: &mut Flow) {
-    let uses = flow.uses();
-    for index in 0..flow.steps.len() {
+    let (uses, needed) = (flow.uses(), flow.needed());
+    for index in (0..flow.steps.len()).filter(|&index| needed[index]) {
         let step = &flow.steps[index];
-        let (Op::MatMul { transpose_rhs: false, alpha }, &[x, key]) = (&step.op, step.inputs.as_slice()) else {
+        let (Op::MatMul { transpose_rhs: false, alpha }, &[x, key]) = (&step.op, step.inputs.as_slice())
+        else {
             continue;
         };
         let alpha = *alpha;

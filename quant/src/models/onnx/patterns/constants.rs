@@ -7,7 +7,8 @@ use super::super::flow::{Flow, Id, Op};
 pub(super) fn fold_products(flow: &mut Flow) -> Result<(), String> {
     for index in 0..flow.steps.len() {
         let step = &flow.steps[index];
-        if matches!(step.op, Op::Input | Op::Constant(_)) || (matches!(step.op, Op::Linear) && step.inputs.len() > 2)
+        if matches!(step.op, Op::Input | Op::Constant(_))
+            || (matches!(step.op, Op::Linear) && step.inputs.len() > 2)
         {
             continue;
         }

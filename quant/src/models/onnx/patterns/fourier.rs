@@ -9,7 +9,8 @@ const MAX_COORDINATES: usize = 4;
 pub(super) fn spell_out(flow: &mut Flow) -> Result<(), String> {
     let count = flow.steps.len();
     let mut users: Vec<Vec<Id>> = vec![vec![]; count];
-    for (index, step) in flow.steps.iter().enumerate() {
+    let needed = flow.needed();
+    for (index, step) in flow.steps.iter().enumerate().filter(|(index, _)| needed[*index]) {
         for id in &step.inputs {
             users[id.0].push(Id(index));
         }
@@ -24,7 +25,9 @@ pub(super) fn spell_out(flow: &mut Flow) -> Result<(), String> {
     let mut found = Vec::new();
     for index in 0..count {
         let id = Id(index);
-        let (Op::Linear, &[x, frequencies]) = (&flow.step(id).op, flow.step(id).inputs.as_slice()) else { continue };
+        let (Op::Linear, &[x, frequencies]) = (&flow.step(id).op, flow.step(id).inputs.as_slice()) else {
+            continue;
+        };
         let next = match users[index].as_slice() {
             &[user] if flow.scaled(user).is_some() => user,
             _ => id,

@@ -82,7 +82,8 @@ pub(super) fn merge_scales(flow: &mut Flow) {
         if !per_output(flow, layer, scale, outputs) || matches!(flow.step(layer).op, Op::ConvTranspose(_)) {
             continue;
         }
-        let (Some(data), Some(factors)) = (flow.data(weight).map(Data::to_floats), vector(flow, scale, outputs))
+        let (Some(data), Some(factors)) =
+            (flow.data(weight).map(Data::to_floats), vector(flow, scale, outputs))
         else {
             continue;
         };

@@ -91,7 +91,8 @@ impl Call<'_, '_> {
 
     /// The values of an operand that must be known while the file is read.
     pub(super) fn known(&self, id: Id) -> Result<Data, Fail> {
-        let unknown = || Fail::Unsupported("an operand that gives shapes or places depends on the inputs".into());
+        let unknown =
+            || Fail::Unsupported("an operand that gives shapes or places depends on the inputs".into());
         self.flow.data(id).cloned().ok_or_else(unknown)
     }
 

@@ -2,20 +2,20 @@
 
 use super::super::flow::{Binary, Function, Id, Op, Unary};
 use super::super::tensor::Dtype;
-use super::call::{Call, Fail};
 use super::Handler;
+use super::call::{Call, Fail};
 use crate::exec::kernels::activation::Activation;
 
 pub(super) fn handler(op: &str) -> Option<Handler> {
     Some(match op {
-        "Abs" | "Neg" | "Exp" | "Log" | "Sqrt" | "Reciprocal" | "Sin" | "Cos" | "Floor" | "Ceil" | "Round"
-        | "Sign" | "Erf" | "Not" | "Relu" | "Sigmoid" | "Tanh" => |call| {
+        "Abs" | "Neg" | "Exp" | "Log" | "Sqrt" | "Reciprocal" | "Sin" | "Cos" | "Floor" | "Ceil"
+        | "Round" | "Sign" | "Erf" | "Not" | "Relu" | "Sigmoid" | "Tanh" => |call| {
             let x = call.operand(0)?;
             let function = unary(&call.node.op);
             Ok(vec![call.unary(function, x)?])
         },
-        "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And"
-        | "Or" | "Xor" => |call| {
+        "Add" | "Sub" | "Mul" | "Div" | "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual"
+        | "And" | "Or" | "Xor" => |call| {
             let (x, y) = (call.operand(0)?, call.operand(1)?);
             let kind = binary(&call.node.op);
             Ok(vec![call.binary(kind, x, y)?])
@@ -155,7 +155,8 @@ fn modulo(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         return Ok(vec![call.binary(Binary::Mod, x, y)?]);
     }
     // C's remainder has the dividend's sign.
-    let (size, by) = (call.unary(Unary::Function(Function::Abs), x)?, call.unary(Unary::Function(Function::Abs), y)?);
+    let (size, by) =
+        (call.unary(Unary::Function(Function::Abs), x)?, call.unary(Unary::Function(Function::Abs), y)?);
     let rest = call.binary(Binary::Mod, size, by)?;
     let sign = call.unary(Unary::Function(Function::Sign), x)?;
     Ok(vec![call.binary(Binary::Mul, rest, sign)?])
@@ -167,7 +168,10 @@ fn clip(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         call.node.attribute(name).map(|a| a.float).map(|value| call.flow.float(value))
     };
     if let Some(low) = call.optional(1).or_else(|| number(call, "min")) {
-        if call.flow.scalar(low) == Some(0.0) && call.optional(2).is_none() && call.node.attribute("max").is_none() {
+        if call.flow.scalar(low) == Some(0.0)
+            && call.optional(2).is_none()
+            && call.node.attribute("max").is_none()
+        {
             return Ok(vec![call.unary(Unary::Activation(Activation::Relu), x)?]);
         }
         x = call.binary(Binary::Max, x, low)?;

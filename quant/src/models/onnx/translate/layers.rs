@@ -65,7 +65,8 @@ fn window(call: &Call<'_, '_>, shape: &[usize], kernel: [usize; 2]) -> Result<Wi
         }
     };
     let (stride, dilation) = (pair("strides", 1)?, pair("dilations", 1)?);
-    let pads: Vec<usize> = call.ints("pads").unwrap_or_default().iter().map(|&n| size(n)).collect::<Result<_, _>>()?;
+    let pads: Vec<usize> =
+        call.ints("pads").unwrap_or_default().iter().map(|&n| size(n)).collect::<Result<_, _>>()?;
     let mut pads = match pads.as_slice() {
         [] => [0; 4],
         [left, right] if spatial == 1 => [0, *left, 0, *right],
@@ -241,7 +242,8 @@ fn resize(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let from = call.shape(x);
     // Operands: roi, scales, sizes; before opset 11 only scales.
     let scales_at = if call.node.op == "Upsample" || call.opset < 11 { 1 } else { 2 };
-    let given = |call: &Call<'_, '_>, index: usize| call.optional(index).filter(|&id| call.flow.shape(id) != [0]);
+    let given =
+        |call: &Call<'_, '_>, index: usize| call.optional(index).filter(|&id| call.flow.shape(id) != [0]);
     let scales = match given(call, scales_at) {
         Some(id) => Some(call.known(id)?.to_floats().to_vec()),
         None => call.node.attribute("scales").map(|a| a.floats.clone()),

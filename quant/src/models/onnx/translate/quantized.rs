@@ -161,8 +161,7 @@ fn coding(call: &mut Call<'_, '_>, y: Id, scale: usize, zero: usize) -> Result<I
 
 fn dynamic(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let x = call.operand(0)?;
-    let code =
-        Code { bits: 8, signed: false, scale: vec![], zero_point: vec![], axis: None, dynamic: true };
+    let code = Code { bits: 8, signed: false, scale: vec![], zero_point: vec![], axis: None, dynamic: true };
     call.flow.codes.insert(x, code);
     let scale = call.flow.float(1.0);
     let zero = call.flow.constant(vec![], Dtype::Int { bits: 8, signed: false }, Data::ints(vec![0]))?;

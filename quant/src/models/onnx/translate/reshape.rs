@@ -40,7 +40,8 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
             let first = call.operand(0)?;
             let along = call.axis("axis", 0, call.rank(first))?;
             // Empty parts are common where nothing is padded.
-            let kept: Vec<Id> = parts.iter().copied().filter(|&p| call.flow.shape(p)[along..].first() != Some(&0)).collect();
+            let kept: Vec<Id> =
+                parts.iter().copied().filter(|&p| call.flow.shape(p)[along..].first() != Some(&0)).collect();
             let parts = if kept.is_empty() { vec![first] } else { kept };
             Ok(vec![call.concat(&parts, along)?])
         },
@@ -107,9 +108,7 @@ fn unsqueeze(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let rank = from.len() + axes.len();
     let new: Vec<usize> = axes.iter().map(|&a| axis(a, rank)).collect::<Result<_, _>>()?;
     let mut old = from.iter();
-    let to = (0..rank)
-        .map(|a| if new.contains(&a) { 1 } else { old.next().copied().unwrap_or(1) })
-        .collect();
+    let to = (0..rank).map(|a| if new.contains(&a) { 1 } else { old.next().copied().unwrap_or(1) }).collect();
     Ok(vec![call.reshape(x, to)?])
 }
 
@@ -295,7 +294,8 @@ fn depth_to_space(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let x = call.operand(0)?;
     let (shape, b) = (call.shape(x), size(call.int("blocksize", 1))?);
     let &[n, c, h, w] = shape.as_slice() else { return Err(format!("an operand of shape {shape:?}").into()) };
-    let inner = b.checked_mul(b).filter(|&b| b > 0 && c.is_multiple_of(b)).ok_or("its channels do not divide")?;
+    let inner =
+        b.checked_mul(b).filter(|&b| b > 0 && c.is_multiple_of(b)).ok_or("its channels do not divide")?;
     let (parts, order) = if call.text("mode", "DCR") == "CRD" {
         (vec![n, c / inner, b, b, h, w], [0, 1, 4, 2, 5, 3])
     } else {

@@ -28,7 +28,9 @@ fn constant(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         }
         "value_float" => (vec![], Dtype::Float, Data::floats(vec![attribute.float])),
         "value_int" => (vec![], Dtype::INT, Data::ints(vec![attribute.int])),
-        "value_floats" => (vec![attribute.floats.len()], Dtype::Float, Data::floats(attribute.floats.clone())),
+        "value_floats" => {
+            (vec![attribute.floats.len()], Dtype::Float, Data::floats(attribute.floats.clone()))
+        }
         "value_ints" => (vec![attribute.ints.len()], Dtype::INT, Data::ints(attribute.ints.clone())),
         other => return Err(Fail::Unsupported(format!("a constant given as `{other}`"))),
     };
@@ -39,7 +41,8 @@ fn constant(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
 
 fn constant_of_shape(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let shape = call.operand(0)?;
-    let shape: Vec<usize> = call.known(shape)?.to_ints().iter().map(|&n| size(n)).collect::<Result<_, _>>()?;
+    let shape: Vec<usize> =
+        call.known(shape)?.to_ints().iter().map(|&n| size(n)).collect::<Result<_, _>>()?;
     let value = match call.node.attribute("value").and_then(|a| a.tensor.as_ref()) {
         Some(tensor) => {
             let (_, dtype, data) = call.files.tensor(tensor)?;
@@ -65,7 +68,11 @@ fn range(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
             return Err("a step of 0".into());
         }
         let span = limit - start;
-        let count = if (span > 0) == (step > 0) && span != 0 { (span.abs() + step.abs() - 1) / step.abs() } else { 0 };
+        let count = if (span > 0) == (step > 0) && span != 0 {
+            (span.abs() + step.abs() - 1) / step.abs()
+        } else {
+            0
+        };
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         call.flow.reserve(&[count])?;
         let values: Vec<i64> = (0..count as i128).map(|i| (start + i * step) as i64).collect();
@@ -87,7 +94,8 @@ fn range(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
 /// `off + (on − off) · [index = place]`, with the new axis where the file wants it.
 fn one_hot(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let (at, depth, values) = (call.operand(0)?, call.operand(1)?, call.operand(2)?);
-    let depth = call.flow.scalar(depth).ok_or_else(|| Fail::Unsupported("a depth that is not known".into()))?;
+    let depth =
+        call.flow.scalar(depth).ok_or_else(|| Fail::Unsupported("a depth that is not known".into()))?;
     let depth = size(depth as i64)?;
     let rank = call.rank(at) + 1;
     let axis = call.axis("axis", -1, rank)?;

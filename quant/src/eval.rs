@@ -1,4 +1,6 @@
 //! Judging a quantized model: masks against masks, tensors against tensors.
 
+pub mod answer;
 pub mod metrics;
 pub mod output_loss;
+pub mod reading;

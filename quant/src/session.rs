@@ -11,6 +11,7 @@ mod evaluate;
 mod exponents;
 mod export;
 mod fit;
+mod inputs;
 pub mod messages;
 mod on_samples;
 mod presets;
@@ -31,9 +32,9 @@ pub use fit::{Fit, FittedPlan};
 pub use on_samples::SAMPLES as FITTED_SAMPLES;
 
 use crate::data::SampleSet;
-use crate::eval::metrics::BinaryMask;
+use crate::eval::answer::{Answer, Metric};
 use crate::exec::{ActivationCache, Engine, Workers};
-use crate::models::{self, InputShapes, Model, ModelFiles, Weights};
+use crate::models::{self, InputShapes, Model, ModelFiles, Task, Weights};
 use crate::plan::ModelRef;
 use crate::stats::Sketch;
 use crate::terms::{SiteId, Slot};
@@ -90,15 +91,15 @@ pub struct Session {
     cache: ActivationCache,
     stats: RwLock<Option<Arc<SiteStats>>>,
     fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
-    /// Masks of the full-precision model for the samples' own sentences.
-    reference: Mutex<HashMap<usize, Arc<BinaryMask>>>,
+    /// Answers of the full-precision model to the samples' own sentences.
+    reference: Mutex<HashMap<usize, Arc<Answer>>>,
 }
 
 impl Session {
     /// Opens model and samples. Sample sets that are not there are no error until they are needed.
     pub fn open(options: &Options) -> Result<Self, SessionError> {
         let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
-        let model = models::open_for(&options.model, weights, &options.shapes)?;
+        let mut model = models::open_for(&options.model, weights, &options.shapes)?;
         let set = |path: &Option<PathBuf>, own: &str| match path {
             Some(path) => SampleSet::open(path).map(Some),
             None if model.files.contains(own) => {
@@ -108,6 +109,13 @@ impl Session {
         };
         let calibration = set(&options.calibration, CALIBRATION)?;
         let samples = set(&options.samples, SAMPLES)?;
+        if options.shapes.is_empty()
+            && let Some(set) = samples.as_ref().or(calibration.as_ref())
+            && let Some(shapes) = inputs::prompt_shapes(&model.graph, set)
+        {
+            let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
+            model = models::open_for(&options.model, weights, &shapes)?;
+        }
         let threads = options.threads.unwrap_or_else(cores).max(1);
         let base = Arc::new(variant::Variant::base(&model.graph)?);
         let pool = rayon::ThreadPoolBuilder::new()
@@ -129,6 +137,26 @@ impl Session {
             reference: Mutex::default(),
             model,
         })
+    }
+
+    /// The figure that stands for the model's task.
+    pub fn metric(&self) -> Metric {
+        match self.model.task {
+            Task::Mask { .. } => Metric::Miou,
+            Task::Classes { .. } => Metric::TopOne,
+            Task::Boxes { .. } => Metric::BoxF1,
+            Task::Embeddings { .. } | Task::Tensors => Metric::Cosine,
+            Task::Letters { .. } => Metric::Similarity,
+        }
+    }
+
+    /// Whether an entry of a set says what is true in the terms of the task.
+    pub(crate) fn has_truth(&self, entry: &crate::data::Entry) -> bool {
+        match self.model.task {
+            Task::Mask { .. } => entry.mask.is_some(),
+            Task::Classes { .. } | Task::Letters { .. } => entry.label.is_some(),
+            Task::Boxes { .. } | Task::Embeddings { .. } | Task::Tensors => false,
+        }
     }
 
     /// The model.

@@ -292,7 +292,7 @@ fn a_session_shows_edits_incrementally() {
     assert_eq!(undone.quantized, first.quantized);
     let other = show(&plan, Some("two zebras"));
     assert!(other.nodes_run > 0 && other.nodes_run < all(&graph));
-    assert!(other.quantized_iou.is_none(), "the truth belongs to the sample's own sentence");
+    assert!(other.quantized_score.is_none(), "the truth belongs to the sample's own sentence");
     let (used, cap) = session.cache_use();
     assert!(used > 0 && used <= cap);
 }

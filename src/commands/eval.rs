@@ -75,7 +75,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         ];
         print_scores(&scores)?;
     }
-    let reached = result.quantized.as_ref().or(result.agreement.as_ref()).map(|s| s.miou);
+    let reached = result.quantized.as_ref().or(result.agreement.as_ref()).map(Scores::standing);
     if let (Some(least), Some(reached)) = (args.min_miou, reached)
         && reached < least
     {
@@ -96,19 +96,21 @@ fn without_weights(plan: &Plan) -> Plan {
 
 fn object(scores: Option<&Scores>) -> Value {
     scores.map_or(Value::Null, |s| {
-        Value::Object(s.named().into_iter().map(|(name, value)| (name, json!(value))).collect::<Map<_, _>>())
+        Value::Object(
+            s.named().iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
+        )
     })
 }
 
 fn print_scores(rows: &[(&str, &Option<Scores>)]) -> Result<()> {
     let Some(first) = rows.iter().find_map(|(_, s)| s.as_ref()) else { return Ok(()) };
-    let names: Vec<String> = first.named().into_iter().map(|(n, _)| n).collect();
+    let names: Vec<String> = first.named().iter().map(|(n, _)| n.clone()).collect();
     let mut columns = vec![("", Align::Left)];
     columns.extend(names.iter().map(|n| (n.as_str(), Align::Right)));
     let mut table = Table::new(&columns);
     for (name, scores) in rows {
         if let Some(scores) = scores {
-            let values = scores.named().into_iter().map(|(_, v)| format!("{v:.4}"));
+            let values = scores.named().iter().map(|(_, v)| format!("{v:.4}"));
             table.row(std::iter::once((*name).to_owned()).chain(values));
         }
     }

@@ -53,9 +53,9 @@ fn figures(e: &Evaluation) -> String {
     };
     format!(
         "{} / {} / {}",
-        score(&e.quantized, |s| s.miou),
-        score(&e.quantized, |s| s.oiou),
-        score(&e.agreement, |s| s.miou)
+        score(&e.quantized, bitloupe_quant::eval::metrics::Scores::standing),
+        score(&e.quantized, |s| s.get("oiou").unwrap_or(f64::NAN)),
+        score(&e.agreement, bitloupe_quant::eval::metrics::Scores::standing)
     )
 }
 
@@ -197,7 +197,7 @@ fn ablation() -> Outcome<()> {
         for (_, session) in &sessions {
             for width in widths {
                 let fitted = session.fit_plan(&trial_plan(session, &trial, Bits::new(width)?)?)?;
-                let miou = evaluate(session, &fitted)?.quantized.map_or(f64::NAN, |s| s.miou);
+                let miou = evaluate(session, &fitted)?.quantized.map_or(f64::NAN, |s| s.standing());
                 cells.push(format!("{miou:.3}"));
             }
         }

@@ -1,6 +1,7 @@
 //! The interface in a pseudo-terminal, from the first frame to the last, on the bundled model.
 #![cfg(unix)]
 
+mod panic;
 mod pty;
 #[path = "../support/mod.rs"]
 mod support;

@@ -43,8 +43,13 @@ fn cells(n: u16) -> NonZeroU16 {
 impl Terminal {
     /// Starts the program on a screen of 160×50, with its state in `home`.
     pub fn start(home: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_bitloupe")), home, args, environment)
+    }
+
+    /// The same with another program.
+    pub fn start_program(program: &Path, home: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let pair = native_pty_system().openpty(size(160, 50)).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_bitloupe"));
+        let mut command = CommandBuilder::new(program);
         command.args(args);
         command.env_clear();
         command.cwd(home);

@@ -30,7 +30,7 @@ pub mod app;
 pub mod command;
 pub mod layout;
 mod run;
-mod terminal;
+pub mod terminal;
 pub mod theme;
 pub mod view;
 pub mod widget;

@@ -1,6 +1,7 @@
 //! The screen, a file for each part. Everything here reads the state and paints; nothing is computed that
 //! [`App::prepare`] could have made ready.
 
+mod answer;
 mod bits;
 mod finder;
 mod header;
@@ -24,7 +25,7 @@ pub use bits::bits_offered;
 pub use histogram::plot_area as histogram_area;
 pub use layers::page as layers_page;
 pub use quantizers::page as choices_page;
-pub use samples::picture_areas;
+pub use samples::{picture_areas, picture_beside};
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

@@ -79,7 +79,7 @@ pub(super) fn read_coco(path: &str, bytes: &[u8]) -> Result<Vec<Entry>, DataErro
         let bbox = annotation.bbox.filter(|b| b.iter().all(|v| v.is_finite()) && b[2] > 0.0 && b[3] > 0.0);
         let label = annotation.category_id.and_then(|id| categories.get(&id));
         entries.extend(texts.into_iter().map(|text| Entry {
-            image: (*image).to_owned(),
+            image: Some((*image).to_owned()),
             text,
             mask: mask.clone(),
             points: Vec::new(),

@@ -47,8 +47,8 @@ impl TryFrom<Vec<f32>> for Point {
 /// What a manifest says about one sample; nothing is loaded yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Picture file.
-    pub image: String,
+    /// Picture file; none for a sample that is only text.
+    pub image: Option<String>,
     /// Sentence.
     pub text: Option<String>,
     /// Truth.
@@ -66,7 +66,7 @@ pub struct Entry {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    image: String,
+    image: Option<String>,
     text: Option<String>,
     mask: Option<MaskSpec>,
     #[serde(default)]
@@ -97,8 +97,11 @@ pub fn read_jsonl(path: &str, bytes: &[u8]) -> Result<Vec<Entry>, DataError> {
             continue;
         }
         let line: Line = serde_json::from_str(text).map_err(|e| failed(e.column(), explain(&e, &FIELDS)))?;
-        if line.image.is_empty() {
+        if line.image.as_deref() == Some("") {
             return Err(failed(1, "`image` is empty; name a picture file".to_owned()));
+        }
+        if line.image.is_none() && (line.text.is_none() || line.mask.is_some()) {
+            return Err(failed(1, "missing field `image`".to_owned()));
         }
         if line.points.len() > MAX_POINTS {
             return Err(failed(1, format!("more than {MAX_POINTS} points")));

@@ -27,6 +27,13 @@ pub enum Size {
     },
     /// The longer side becomes this.
     Longest(u32),
+    /// As large as fits into this.
+    Within {
+        /// Pixels down.
+        height: u32,
+        /// Pixels across.
+        width: u32,
+    },
 }
 
 /// How pictures become tensors.
@@ -134,6 +141,19 @@ impl PreprocessorConfig {
         Ok(Self { resize, filter, multiple_of: if yolos { 16 } else { 1 }, crop, rescale, normalize, pad })
     }
 
+    /// The same with tensors of one size for all pictures: they keep their shape and are padded, as pictures of a batch are;
+    /// where the published processor ignores the shape, or cuts, so does this.
+    #[must_use]
+    pub fn on_canvas(&self, height: u32, width: u32) -> Self {
+        let exact = matches!(self.resize, Some(Size::Exact { .. })) || self.crop.is_some();
+        let (size, pad) = if exact {
+            (Size::Exact { height, width }, None)
+        } else {
+            (Size::Within { height, width }, Some((height, width)))
+        };
+        Self { resize: Some(size), crop: None, pad, multiple_of: 1, ..self.clone() }
+    }
+
     /// The tensor of a picture.
     pub fn apply(&self, image: &RgbImage) -> Result<Pixels, DataError> {
         let geometry = self.geometry(image.width(), image.height());
@@ -209,6 +229,11 @@ impl Size {
                 let scale = f64::from(longest) / long;
                 let side = |s: f64| ((s * scale + 0.5) as u32).max(1);
                 (side(w), side(h))
+            }
+            Self::Within { height, width } => {
+                let scale = (f64::from(width) / w).min(f64::from(height) / h);
+                let side = |s: f64, limit: u32| ((s * scale).round_ties_even() as u32).clamp(1, limit);
+                (side(w, width), side(h, height))
             }
             Self::Shortest { short: target, longest } => {
                 let mut target = f64::from(target);
@@ -414,6 +439,16 @@ mod tests {
         assert_eq!(there, BinaryMask::from_fn(32, 32, |x, y| (4..20).contains(&x) && y < 16).unwrap());
         assert_eq!(geometry.to_original(&there).unwrap(), mask);
         assert_eq!(geometry.point(64.0, 32.0), (16.0, 16.0));
+    }
+
+    #[test]
+    fn a_canvas_holds_any_picture() {
+        let json = br#"{"size": {"shortest_edge": 32, "longest_edge": 50}, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}"#;
+        let config = PreprocessorConfig::from_json("c", json).unwrap().on_canvas(40, 60);
+        for (picture, resized) in [((100, 50), (60, 30)), ((50, 100), (20, 40)), ((1, 4000), (1, 40))] {
+            let geometry = config.geometry(picture.0, picture.1);
+            assert_eq!((geometry.resized, geometry.output), (resized, (60, 40)));
+        }
     }
 
     #[test]

@@ -23,8 +23,8 @@ const PICTURES: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 pub struct Sample {
     /// Short name, unique in its set.
     pub id: String,
-    /// The picture.
-    pub image: Arc<RgbImage>,
+    /// The picture, if there is one.
+    pub image: Option<Arc<RgbImage>>,
     /// The sentence.
     pub text: Option<String>,
     /// The truth, of the picture's size.
@@ -80,7 +80,7 @@ impl SampleSet {
             .filter(|name| extension(name).is_some_and(|e| PICTURES.contains(&e.as_str())))
             .map(|image| Entry {
                 place: files.display(&image),
-                image,
+                image: Some(image),
                 text: None,
                 mask: None,
                 points: Vec::new(),
@@ -103,7 +103,7 @@ impl SampleSet {
         drop(bytes);
         if let Some((folder, _)) = name.rsplit_once('/') {
             for entry in &mut entries {
-                entry.image = format!("{folder}/{}", entry.image);
+                entry.image = entry.image.as_ref().map(|image| format!("{folder}/{image}"));
                 if let Some(MaskSpec::File(file)) = &mut entry.mask {
                     *file = format!("{folder}/{file}");
                 }
@@ -123,7 +123,8 @@ impl SampleSet {
         let ids = entries
             .iter()
             .map(|entry| {
-                let stem = entry.image.rsplit_once('.').map_or(entry.image.as_str(), |(stem, _)| stem);
+                let image = entry.image.as_deref().unwrap_or("text");
+                let stem = image.rsplit_once('.').map_or(image, |(stem, _)| stem);
                 let count = seen.entry(stem.to_owned()).or_insert(0);
                 *count += 1;
                 if *count == 1 { stem.to_owned() } else { format!("{stem}#{count}") }
@@ -173,8 +174,11 @@ impl SampleSet {
                 reason: format!("sample {index} of {}", self.entries.len()),
             });
         };
-        let image = decode_image(&self.files.display(&entry.image), &self.files.read(&entry.image)?)?;
-        let (width, height) = (image.width(), image.height());
+        let image = match &entry.image {
+            Some(name) => Some(decode_image(&self.files.display(name), &self.files.read(name)?)?),
+            None => None,
+        };
+        let (width, height) = image.as_ref().map_or((0, 0), |image| (image.width(), image.height()));
         let failed = |reason| DataError::Mask { place: entry.place.clone(), reason };
         let mask = match &entry.mask {
             None => None,
@@ -193,12 +197,12 @@ impl SampleSet {
                 "it is {}x{} and the image {} is {width}x{height}; they must be of one size",
                 mask.width(),
                 mask.height(),
-                entry.image
+                entry.image.as_deref().unwrap_or_default()
             )));
         }
         Ok(Sample {
             id: id.clone(),
-            image: Arc::new(image),
+            image: image.map(Arc::new),
             text: entry.text.clone(),
             mask: mask.map(Arc::new),
             points: entry.points.clone(),
@@ -214,7 +218,9 @@ impl SampleSet {
             let mut all = Sha256::new();
             all.update(b"bitloupe-samples/1\0");
             for entry in &self.entries {
-                all.update(Sha256::digest(&*self.files.read(&entry.image)?));
+                if let Some(image) = &entry.image {
+                    all.update(Sha256::digest(&*self.files.read(image)?));
+                }
                 all.update(self.prompt_hash(entry)?);
             }
             let _ = self.fingerprint.set(hexadecimal(&all.finalize()));
@@ -250,8 +256,10 @@ impl SampleSet {
         let mut known: HashSet<&str> = HashSet::new();
         let mut hashes = Vec::new();
         for entry in &self.entries {
-            if known.insert(&entry.image) {
-                hashes.push((Sha256::digest(&*self.files.read(&entry.image)?).into(), entry.image.as_str()));
+            if let Some(image) = &entry.image
+                && known.insert(image)
+            {
+                hashes.push((Sha256::digest(&*self.files.read(image)?).into(), image.as_str()));
             }
         }
         Ok(hashes)
@@ -320,7 +328,7 @@ mod tests {
         let set = open(&[("b.png", B), ("notes.txt", b"x"), ("a.png", A)]).unwrap();
         assert_eq!(set.len(), 2);
         let sample = set.load(0).unwrap();
-        assert_eq!((sample.id.as_str(), sample.image.width()), ("a", 71));
+        assert_eq!((sample.id.as_str(), sample.image.as_ref().unwrap().width()), ("a", 71));
         assert!(sample.text.is_none() && sample.mask.is_none());
         assert!(set.load(2).is_err());
     }

@@ -180,35 +180,41 @@ impl Tally {
     /// The figures so far; `None` without samples.
     pub fn scores(&self) -> Option<Scores> {
         let n = self.ious.len();
-        (n > 0).then(|| Scores {
-            samples: n,
-            miou: self.ious.iter().sum::<f64>() / n as f64,
-            oiou: self.total.iou(),
-            precision: PRECISION_AT
-                .map(|t| self.ious.iter().filter(|&&iou| iou >= t).count() as f64 / n as f64),
-        })
+        let miou = self.ious.iter().sum::<f64>() / n as f64;
+        let at_least = |t: f64| self.ious.iter().filter(|&&iou| iou >= t).count() as f64 / n as f64;
+        let mut figures = vec![("miou".to_owned(), miou), ("oiou".to_owned(), self.total.iou())];
+        figures.extend(PRECISION_AT.iter().map(|&t| (format!("precision@{t}"), at_least(t))));
+        (n > 0).then(|| Scores::new(n, figures))
     }
 }
 
 /// The figures over a set of samples.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
     /// Number of samples.
     pub samples: usize,
-    /// Mean IoU.
-    pub miou: f64,
-    /// Overall (cumulative) IoU.
-    pub oiou: f64,
-    /// Share of samples with IoU ≥ the threshold of the same place in [`PRECISION_AT`].
-    pub precision: [f64; 5],
+    figures: Vec<(String, f64)>,
 }
 
 impl Scores {
+    /// Figures by name, the one that stands for the task first.
+    pub(super) fn new(samples: usize, figures: Vec<(String, f64)>) -> Self {
+        Self { samples, figures }
+    }
+
+    /// The figure that stands for the task: `miou`, `top1`, …
+    pub fn standing(&self) -> f64 {
+        self.figures.first().map_or(0.0, |(_, value)| *value)
+    }
+
+    /// A figure by its name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.figures.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+
     /// The figures by their published names: `miou`, `oiou`, `precision@0.5` …
-    pub fn named(&self) -> Vec<(String, f64)> {
-        let mut all = vec![("miou".to_owned(), self.miou), ("oiou".to_owned(), self.oiou)];
-        all.extend(PRECISION_AT.iter().zip(self.precision).map(|(t, p)| (format!("precision@{t}"), p)));
-        all
+    pub fn named(&self) -> &[(String, f64)] {
+        &self.figures
     }
 }
 
@@ -283,9 +289,10 @@ mod tests {
         let (scores, skipped) = score([(&a, &b), (&c, &d), (&a, &d)]);
         let scores = scores.unwrap();
         assert_eq!((scores.samples, skipped), (2, 1));
-        assert_eq!(scores.miou, 0.75);
-        assert_eq!(scores.oiou, 5.0 / 6.0);
-        assert_eq!(scores.precision, [1.0, 0.5, 0.5, 0.5, 0.5]);
+        assert_eq!(scores.standing(), 0.75);
+        assert_eq!(scores.get("oiou"), Some(5.0 / 6.0));
+        let precision: Vec<f64> = scores.named()[2..].iter().map(|(_, value)| *value).collect();
+        assert_eq!(precision, [1.0, 0.5, 0.5, 0.5, 0.5]);
         assert_eq!(scores.named()[2], ("precision@0.5".to_owned(), 1.0));
         assert_eq!(score([]).0, None);
     }

@@ -72,7 +72,7 @@ fn head(out: &mut String, r: &Report<'_>) -> std::fmt::Result {
         .iter()
         .chain(&e.quantized)
         .next()
-        .map(|s| s.named().into_iter().map(|(n, _)| n).collect())
+        .map(|s| s.named().iter().map(|(n, _)| n.clone()).collect())
         .unwrap_or_default();
     writeln!(out, "| | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()))?;
     let rows = [

@@ -67,6 +67,35 @@ pub enum SessionError {
         "the model sees pictures, and its folder does not say how they are prepared; copy preprocessor_config.json there"
     )]
     NoPreprocessor,
+    /// A sample without a picture, which the architecture needs.
+    #[error("{place}: it has no picture; add `image` to its line of the manifest")]
+    NoPicture {
+        /// Manifest and line.
+        place: String,
+    },
+    /// A sample without the prompt that the model was opened for.
+    #[error(
+        "{place}: it has no fitting `{what}`; the samples of a set must all have the same prompts, `points` of one number or a `box`"
+    )]
+    NoPrompt {
+        /// Manifest and line.
+        place: String,
+        /// The missing field.
+        what: &'static str,
+    },
+    /// An input that no sample gives.
+    #[error(
+        "the model's input `{name}` of shape {shape:?} cannot be made from samples; give tensors with `bitloupe run --inputs`"
+    )]
+    UnknownInput {
+        /// The input.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Outputs that do not fit the task.
+    #[error(transparent)]
+    Reading(#[from] crate::eval::reading::ReadingError),
     /// A sample without a sentence, which the architecture needs.
     #[error("{place}: it has no sentence; add `text` to its line of the manifest")]
     NoText {

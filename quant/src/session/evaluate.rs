@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{FittedPlan, Session, SessionError, lock};
-use crate::eval::metrics::{BinaryMask, Overlap, Scores, Tally};
+use crate::eval::answer::{Answer, Match, Metric, Sheet};
+use crate::eval::metrics::Scores;
 use crate::exec::{Cancel, Quantization};
 
 /// Figures of a set. Sums are taken in the order of the samples, so they do not depend on threads.
@@ -15,32 +16,34 @@ pub struct Evaluation {
     pub full_precision: Option<Scores>,
     /// With truth: under the plan.
     pub quantized: Option<Scores>,
-    /// Masks under the plan against full-precision masks.
+    /// Answers under the plan against those of full precision.
     pub agreement: Option<Scores>,
-    /// Per sample: number, IoU under the plan with truth, else with full precision.
+    /// Per sample: number, standing figure under the plan with truth, else with full precision.
     pub per_sample: Vec<(usize, f64)>,
+    /// The figure that stands for the task.
+    pub metric: Metric,
 }
 
 /// What one sample contributes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct One {
-    full: Option<Overlap>,
-    quantized: Option<Overlap>,
-    agreement: Option<Overlap>,
+    full: Option<Match>,
+    quantized: Option<Match>,
+    agreement: Option<Match>,
 }
 
 impl Evaluation {
     /// Adds up what is there, in the order of the samples.
-    pub(super) fn of(parts: &[Option<One>]) -> Self {
-        let (mut full, mut quantized, mut agreement) = (Tally::new(), Tally::new(), Tally::new());
+    pub(super) fn of(parts: &[Option<One>], metric: Metric) -> Self {
+        let (mut full, mut quantized, mut agreement) = (Sheet::default(), Sheet::default(), Sheet::default());
         let mut per_sample = Vec::new();
         for (index, one) in parts.iter().enumerate() {
             let Some(one) = one else { continue };
-            one.full.into_iter().for_each(|o| full.add(o));
-            one.quantized.into_iter().for_each(|o| quantized.add(o));
-            one.agreement.into_iter().for_each(|o| agreement.add(o));
-            if let Some(overlap) = one.quantized.or(one.agreement) {
-                per_sample.push((index, overlap.iou()));
+            one.full.iter().for_each(|found| full.add(found));
+            one.quantized.iter().for_each(|found| quantized.add(found));
+            one.agreement.iter().for_each(|found| agreement.add(found));
+            if let Some(found) = one.quantized.as_ref().or(one.agreement.as_ref()) {
+                per_sample.push((index, found.standing()));
             }
         }
         Self {
@@ -49,12 +52,13 @@ impl Evaluation {
             quantized: quantized.scores(),
             agreement: agreement.scores(),
             per_sample,
+            metric,
         }
     }
 }
 
 impl Session {
-    /// Evaluates all samples. `progress(done, total, so far)` is called on this thread after each; masks of the
+    /// Evaluates all samples. `progress(done, total, so far)` is called on this thread after each; answers of the
     /// full-precision model are kept for the next time.
     pub fn evaluate(
         &self,
@@ -66,7 +70,7 @@ impl Session {
         let quantization = self.quantization(fitted)?;
         let none = Quantization::none(&self.model.graph);
         let float = fitted.params.iter().all(Option::is_none);
-        let total = set.len();
+        let (total, metric) = (set.len(), self.metric());
         let mut parts: Vec<Option<One>> = vec![None; total];
         let mut done = 0;
         self.workers.for_each(
@@ -75,29 +79,30 @@ impl Session {
                 let inputs = self.sample_inputs(set, index, None)?;
                 let known = lock(&self.reference).get(&index).cloned();
                 let full = match known {
-                    Some(mask) => mask,
-                    None => Arc::new(self.mask(&self.base.engine, &inputs, &none, None, cancel)?.0),
+                    Some(answer) => answer,
+                    None => Arc::new(self.answer(&self.base.engine, &inputs, &none, None, cancel)?.0),
                 };
                 lock(&self.reference).insert(index, Arc::clone(&full));
                 let quantized = if float {
                     Arc::clone(&full)
                 } else {
-                    Arc::new(self.mask(&fitted.variant.engine, &inputs, &quantization, None, cancel)?.0)
+                    Arc::new(self.answer(&fitted.variant.engine, &inputs, &quantization, None, cancel)?.0)
                 };
-                let with_truth = |mask: &BinaryMask| inputs.truth.as_ref().and_then(|t| mask.overlap(t));
+                let with_truth =
+                    |answer: &Answer| inputs.truth.as_ref().and_then(|truth| answer.compare(truth));
                 Ok(One {
                     full: with_truth(&full),
                     quantized: with_truth(&quantized),
-                    agreement: quantized.overlap(&full),
+                    agreement: quantized.compare(&full),
                 })
             },
             |index, one| {
                 parts[index] = Some(one);
                 done += 1;
-                progress(done, total, &|| Evaluation::of(&parts));
+                progress(done, total, &|| Evaluation::of(&parts, metric));
                 Ok(())
             },
         )?;
-        Ok(Evaluation::of(&parts))
+        Ok(Evaluation::of(&parts, metric))
     }
 }

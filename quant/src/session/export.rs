@@ -136,7 +136,7 @@ fn with_metrics(plan: &Plan, evaluation: Option<&Evaluation>) -> Plan {
             [("", &e.quantized), ("full_precision_", &e.full_precision), ("agreement_", &e.agreement)];
         for (prefix, scores) in groups {
             for (name, value) in scores.iter().flat_map(crate::eval::metrics::Scores::named) {
-                plan.metrics.insert(format!("{prefix}{name}"), value);
+                plan.metrics.insert(format!("{prefix}{name}"), *value);
             }
         }
     }

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::eval::metrics::BinaryMask;
+use crate::eval::answer::{Answer, Metric};
 use crate::method::MethodBits;
 use crate::plan::{Plan, Rewrite};
 use crate::quantizer::Scheme;
@@ -325,7 +325,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// One sample, run in full precision and under a plan. Masks have the picture's size.
+/// One sample, run in full precision and under a plan.
 #[derive(Debug, Clone)]
 pub struct SampleView {
     /// Of the request.
@@ -338,26 +338,41 @@ pub struct SampleView {
     pub own_text: bool,
     /// Words the tokenizer does not know.
     pub unknown_words: Vec<String>,
-    /// The picture.
-    pub picture: Arc<Picture>,
+    /// The picture, if there is one.
+    pub picture: Option<Arc<Picture>>,
     /// Truth, if the sample has one and the sentence is its own.
-    pub truth: Option<Arc<BinaryMask>>,
-    /// Mask of the full-precision model.
-    pub full_precision: Arc<BinaryMask>,
-    /// Mask under the plan.
-    pub quantized: Arc<BinaryMask>,
-    /// IoU of the full-precision mask with the truth.
-    pub full_precision_iou: Option<f64>,
-    /// IoU of the plan's mask with the truth.
-    pub quantized_iou: Option<f64>,
-    /// IoU of the plan's mask with the full-precision mask.
+    pub truth: Option<Answer>,
+    /// Answer of the full-precision model.
+    pub full_precision: Answer,
+    /// Answer under the plan.
+    pub quantized: Answer,
+    /// Standing figure of the full-precision answer with the truth.
+    pub full_precision_score: Option<f64>,
+    /// Standing figure of the plan's answer with the truth.
+    pub quantized_score: Option<f64>,
+    /// Standing figure of the plan's answer with that of full precision.
     pub agreement: f64,
+    /// Of vectors: how far the plan turned and moved each.
+    pub outputs: Vec<OutputView>,
     /// Nodes that ran for this answer (the rest came from the cache), and nodes of the graph.
     pub nodes_run: usize,
     /// Nodes of the graph.
     pub nodes: usize,
     /// Milliseconds the answer took.
     pub milliseconds: f64,
+}
+
+/// One output under the plan against full precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputView {
+    /// Its name.
+    pub name: String,
+    /// How many numbers it has.
+    pub numbers: usize,
+    /// Cosine of the angle between both.
+    pub cosine: f64,
+    /// Signal to quantization-noise ratio.
+    pub sqnr_db: f64,
 }
 
 /// Figures of the whole set.
@@ -369,13 +384,15 @@ pub struct SetView {
     pub samples: usize,
     /// Whether that is all of them.
     pub complete: bool,
-    /// Mean IoU with the truth in full precision over the same samples (none without truth).
-    pub full_precision_miou: Option<f64>,
-    /// Mean IoU with the truth under the plan.
-    pub quantized_miou: Option<f64>,
-    /// Mean IoU of the plan's masks with the full-precision masks.
+    /// The figure that the following are.
+    pub metric: Metric,
+    /// With the truth in full precision over the same samples (none without truth).
+    pub full_precision: Option<f64>,
+    /// With the truth under the plan.
+    pub quantized: Option<f64>,
+    /// Of the plan's answers with those of full precision.
     pub agreement: f64,
-    /// Per sample: number, IoU under the plan (with truth, else with full precision).
+    /// Per sample: number, the figure under the plan (with truth, else with full precision).
     pub per_sample: Vec<(usize, f64)>,
 }
 

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, SampleInfo, SetView, SiteView};
 use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, choices, lock};
+use crate::eval::metrics::Scores;
 use crate::exec::Cancel;
 use crate::plan::{Journal, Plan};
 
@@ -305,9 +306,10 @@ fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
         generation,
         samples: e.samples,
         complete,
-        full_precision_miou: e.full_precision.as_ref().map(|s| s.miou),
-        quantized_miou: e.quantized.as_ref().map(|s| s.miou),
-        agreement: e.agreement.as_ref().map_or(0.0, |s| s.miou),
+        metric: e.metric,
+        full_precision: e.full_precision.as_ref().map(Scores::standing),
+        quantized: e.quantized.as_ref().map(Scores::standing),
+        agreement: e.agreement.as_ref().map_or(0.0, Scores::standing),
         per_sample: e.per_sample.clone(),
     }
 }
@@ -389,7 +391,7 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
                 .map(|(i, e)| SampleInfo {
                     id: set.id(i).unwrap_or_default().to_owned(),
                     text: e.text.clone().unwrap_or_default(),
-                    has_truth: e.mask.is_some(),
+                    has_truth: session.has_truth(e),
                 })
                 .collect()
         }),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bitloupe_quant::eval::answer::Answer;
 use bitloupe_quant::eval::metrics::BinaryMask;
 use bitloupe_quant::session::messages::{SampleView, SiteDetail};
 use ratatui::layout::Rect;
 
 use super::{App, MaskView, Pane, Plot};
 use crate::layout::Screen;
-use crate::view::{choices_page, histogram_area, layers_page, picture_areas};
+use crate::view::{choices_page, histogram_area, layers_page, picture_areas, picture_beside};
 use crate::widget::Raster;
 use crate::widget::heat::Heat;
 use crate::widget::histogram::Histogram;
@@ -63,7 +64,16 @@ impl App {
 
     fn prepare_masks(&mut self, rect: Option<Rect>) {
         let (Some(rect), Some(shown)) = (rect, self.shown.clone()) else { return };
-        let areas = picture_areas(rect, self.masks, (shown.picture.width, shown.picture.height));
+        let Some(size) = shown.picture.as_ref().map(|picture| (picture.width, picture.height)) else {
+            self.rasters.masks.clear();
+            self.rasters.masks_key = None;
+            return;
+        };
+        let areas = if shown.full_precision.mask().is_some() {
+            picture_areas(rect, self.masks, size)
+        } else {
+            vec![(MaskView::Truth, picture_beside(rect, size))]
+        };
         let key = ((Arc::as_ptr(&shown) as usize, shown.generation), areas);
         if self.rasters.masks_key.as_ref() == Some(&key) {
             return;
@@ -132,28 +142,32 @@ fn clipped(detail: &SiteDetail) -> (f64, f64) {
 }
 
 fn mask_raster(shown: &SampleView, view: MaskView, area: Rect, app: &App) -> Raster {
-    let picture = &shown.picture;
+    let Some(picture) = &shown.picture else { return Raster::new(0, 0) };
     let pixels = Pixels { size: (picture.width, picture.height), rgb: &picture.rgb };
+    let plain = || overlay(pixels, None, area, &app.theme);
     let with = |mask: &BinaryMask, tint: Tint| {
         let inside = |x: usize, y: usize| mask.get(x as u32, y as u32);
         let mask = Mask { size: (mask.width() as usize, mask.height() as usize), inside: &inside };
         overlay(pixels, Some((&mask, tint)), area, &app.theme)
     };
+    let of = |answer: Option<&Answer>, tint| {
+        answer.and_then(Answer::mask).map_or_else(plain, |mask| with(mask, tint))
+    };
     match view {
-        MaskView::Truth | MaskView::All => match &shown.truth {
-            Some(truth) => with(truth, Tint::Truth),
-            None => overlay(pixels, None, area, &app.theme),
-        },
-        MaskView::Float => with(&shown.full_precision, Tint::Float),
-        MaskView::Quantized => with(&shown.quantized, Tint::Quantized),
+        MaskView::Truth | MaskView::All => of(shown.truth.as_ref(), Tint::Truth),
+        MaskView::Float => of(Some(&shown.full_precision), Tint::Float),
+        MaskView::Quantized => of(Some(&shown.quantized), Tint::Quantized),
         MaskView::Difference => {
-            let float = |x: usize, y: usize| shown.full_precision.get(x as u32, y as u32);
-            let quantized = |x: usize, y: usize| shown.quantized.get(x as u32, y as u32);
+            let (Some(before), Some(after)) = (shown.full_precision.mask(), shown.quantized.mask()) else {
+                return plain();
+            };
+            let float = |x: usize, y: usize| before.get(x as u32, y as u32);
+            let quantized = |x: usize, y: usize| after.get(x as u32, y as u32);
             let size = |mask: &BinaryMask| (mask.width() as usize, mask.height() as usize);
             difference(
                 pixels,
-                &Mask { size: size(&shown.full_precision), inside: &float },
-                &Mask { size: size(&shown.quantized), inside: &quantized },
+                &Mask { size: size(before), inside: &float },
+                &Mask { size: size(after), inside: &quantized },
                 area,
                 &app.theme,
             )

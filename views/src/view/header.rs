@@ -98,13 +98,15 @@ fn accuracy(app: &App) -> Option<Vec<Span<'static>>> {
     let stale = if current { Style::new() } else { theme.dim() };
     let partial =
         if set.complete { String::new() } else { format!(" ({}/{})", set.samples, app.sample_count()) };
-    let Some(quantized) = set.quantized_miou else {
-        let text = format!("agreement {}{partial}", text::share(set.agreement));
+    let Some(quantized) = set.quantized else {
+        let text = format!("{} with fp {}{partial}", set.metric.name(), text::share(set.agreement));
         return Some(vec![Span::styled(text, stale)]);
     };
-    let mut spans =
-        vec![Span::styled(format!("mIoU {}", text::share(quantized)), stale.patch(theme.strong()))];
-    if let Some(float) = set.full_precision_miou {
+    let mut spans = vec![Span::styled(
+        format!("{} {}", set.metric.name(), text::share(quantized)),
+        stale.patch(theme.strong()),
+    )];
+    if let Some(float) = set.full_precision {
         let loss = float - quantized;
         let (sign, style) = match loss {
             0.02.. => (theme.glyphs.down, theme.bad()),

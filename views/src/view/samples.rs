@@ -6,13 +6,25 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::{frame, text};
+use super::{answer, frame, text};
 use crate::app::{App, MaskView, Pane};
 use crate::widget::mask::{Tint, legend, uses_letters};
 use crate::widget::picture::fit;
 
 /// Cells that a picture among others must be wide.
 const READABLE: u16 = 16;
+
+/// Where the picture goes beside an answer that is no mask: on the left, with at least half of the width for the answer.
+pub fn picture_beside(rect: Rect, picture: (usize, usize)) -> Rect {
+    let inner = Rect {
+        x: rect.x.saturating_add(2),
+        y: rect.y.saturating_add(2),
+        width: rect.width.saturating_sub(4) / 2,
+        height: rect.height.saturating_sub(3),
+    };
+    let (width, _) = fit(picture, inner.width, inner.height.saturating_mul(2));
+    Rect { width, ..inner }
+}
 
 /// Where the pictures of a view go in the pane (each above its caption).
 pub fn picture_areas(rect: Rect, view: MaskView, picture: (usize, usize)) -> Vec<(MaskView, Rect)> {
@@ -84,6 +96,22 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     };
     figures(app, usize::from(first.width)).render(first, buffer);
     let current = app.sample_is_current();
+    if shown.full_precision.mask().is_none() {
+        let picture = app.rasters.masks.first();
+        if let Some((_, place, raster)) = picture {
+            raster.render(place.intersection(inner), buffer);
+        }
+        let left = picture.map_or(0, |(_, place, raster)| raster.width() + 2 + place.x - inner.x);
+        let beside = Rect {
+            x: inner.x + left.min(inner.width),
+            y: inner.y + 1,
+            width: inner.width.saturating_sub(left),
+            height: inner.height.saturating_sub(1),
+        }
+        .intersection(inner);
+        answer::draw(app, shown, beside, buffer);
+        return;
+    }
     for (view, place, raster) in &app.rasters.masks {
         let place = place.intersection(inner);
         let left = place.x + place.width.saturating_sub(raster.width()) / 2;
@@ -114,15 +142,16 @@ fn title(app: &App, room: usize) -> Line<'static> {
     line
 }
 
-/// IoU of both masks and how much had to run.
+/// Agreement with truth and full precision, and how much had to run.
 fn figures(app: &App, room: usize) -> Line<'static> {
     let theme = &app.theme;
     let Some(shown) = &app.shown else { return Line::default() };
     let current = app.sample_is_current();
     let base = if current { Style::new() } else { theme.dim() };
-    let mut line = Line::from(Span::styled(" IoU:", theme.dim()));
+    let name = shown.full_precision.metric().of_one();
+    let mut line = Line::from(Span::styled(format!(" {name}:"), theme.dim()));
     let mut float_iou = None;
-    if let (Some(float), Some(quantized)) = (shown.full_precision_iou, shown.quantized_iou) {
+    if let (Some(float), Some(quantized)) = (shown.full_precision_score, shown.quantized_score) {
         line.push_span(Span::styled(
             format!(" truth {}", text::share(quantized)),
             base.patch(theme.strong()),

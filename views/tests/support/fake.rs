@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bitloupe_quant::eval::answer::{Answer, Metric};
 use bitloupe_quant::eval::metrics::BinaryMask;
 use bitloupe_quant::method::MethodBits;
 use bitloupe_quant::plan::{ModelRef, Plan, Rewrite, SitePlan};
@@ -522,13 +523,14 @@ pub fn sample(
         unknown_words: text.split_whitespace().filter(|word| word.contains('z')).map(str::to_owned).collect(),
         text,
         own_text: own,
-        picture: Arc::new(Picture { width: width as usize, height: height as usize, rgb }),
-        full_precision_iou: iou(&float).filter(|_| has_truth),
-        quantized_iou: iou(&quantized).filter(|_| has_truth),
+        picture: Some(Arc::new(Picture { width: width as usize, height: height as usize, rgb })),
+        full_precision_score: iou(&float).filter(|_| has_truth),
+        quantized_score: iou(&quantized).filter(|_| has_truth),
         agreement: quantized.iou(&float).unwrap_or(1.0),
-        truth: has_truth.then(|| Arc::new(truth)),
-        full_precision: Arc::new(float),
-        quantized: Arc::new(quantized),
+        truth: has_truth.then(|| Answer::Mask(Arc::new(truth))),
+        full_precision: Answer::Mask(Arc::new(float)),
+        quantized: Answer::Mask(Arc::new(quantized)),
+        outputs: Vec::new(),
         nodes_run: 37,
         nodes: 412,
         milliseconds: 41.0,
@@ -541,8 +543,9 @@ pub fn set(model: &ModelView, generation: Generation, plan: &Plan, samples: usiz
         generation,
         samples,
         complete: samples == model.samples.len(),
-        full_precision_miou: Some(0.803),
-        quantized_miou: Some(miou),
+        metric: Metric::Miou,
+        full_precision: Some(0.803),
+        quantized: Some(miou),
         agreement: miou / 0.803,
         per_sample: (0..samples).map(|number| (number, miou)).collect(),
     }

@@ -1,0 +1,110 @@
+//! Answers that are no masks, in words and numbers: full precision and the plan side by side.
+
+use bitloupe_quant::eval::answer::{Answer, Ranked};
+use bitloupe_quant::session::messages::SampleView;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Widget};
+
+use super::text;
+use crate::app::App;
+
+/// Classes shown.
+const PLACES: usize = 5;
+
+pub(super) fn draw(app: &App, shown: &SampleView, area: Rect, buffer: &mut Buffer) {
+    let room = usize::from(area.width);
+    let lines = match (&shown.full_precision, &shown.quantized) {
+        (Answer::Classes(float), Answer::Classes(plan)) => classes(app, shown, float, plan, room),
+        (Answer::Letters(float), Answer::Letters(plan)) => letters(app, shown, float, plan, room),
+        (Answer::Vectors(_), Answer::Vectors(_)) => vectors(app, shown, room),
+        _ => Vec::new(),
+    };
+    Paragraph::new(lines).render(area, buffer);
+}
+
+/// The most probable classes; what the plan ranks otherwise stands out.
+fn classes(
+    app: &App,
+    shown: &SampleView,
+    float: &[Ranked],
+    plan: &[Ranked],
+    room: usize,
+) -> Vec<Line<'static>> {
+    let theme = &app.theme;
+    let mut lines = Vec::new();
+    if let Some(Answer::Classes(truth)) = &shown.truth {
+        let label = truth.first().map(|ranked| ranked.label.clone()).unwrap_or_default();
+        lines.push(Line::from(vec![
+            Span::styled("truth ", theme.dim()),
+            Span::styled(text::head(&label, room.saturating_sub(6), theme.glyphs), theme.strong()),
+        ]));
+    }
+    let half = room / 2;
+    let cell = |ranked: Option<&Ranked>, style: Style| {
+        let Some(ranked) = ranked else { return Span::raw(" ".repeat(half)) };
+        let share = text::share(ranked.probability);
+        let label = text::head(&ranked.label, half.saturating_sub(6), theme.glyphs);
+        let padding = " ".repeat(half.saturating_sub(text::width(&label) + 6));
+        Span::styled(format!("{share:<5} {label}{padding}"), style)
+    };
+    lines.push(Line::from(vec![
+        Span::styled(format!("{:<half$}", text::head("full precision", half, theme.glyphs)), theme.dim()),
+        Span::styled("this plan", theme.dim()),
+    ]));
+    for place in 0..PLACES.min(float.len().max(plan.len())) {
+        let (before, after) = (float.get(place), plan.get(place));
+        let same = before.map(|ranked| ranked.class) == after.map(|ranked| ranked.class);
+        let style = match (same, place) {
+            (true, _) => Style::new(),
+            (false, 0) => theme.bad(),
+            (false, _) => theme.warn(),
+        };
+        lines.push(Line::from(vec![cell(before, Style::new()), cell(after, style)]));
+    }
+    lines
+}
+
+/// The lines that were read.
+fn letters(app: &App, shown: &SampleView, float: &str, plan: &str, room: usize) -> Vec<Line<'static>> {
+    let theme = &app.theme;
+    let line = |name: &'static str, words: &str, style: Style| {
+        let clean: String = words.chars().map(|ch| if ch.is_control() { ' ' } else { ch }).collect();
+        Line::from(vec![
+            Span::styled(format!("{name:<15}"), theme.dim()),
+            Span::styled(text::head(&clean, room.saturating_sub(15), theme.glyphs), style),
+        ])
+    };
+    let mut lines = Vec::new();
+    if let Some(Answer::Letters(truth)) = &shown.truth {
+        lines.push(line("truth", truth, theme.strong()));
+    }
+    lines.push(line("full precision", float, Style::new()));
+    lines.push(line("this plan", plan, if plan == float { theme.good() } else { theme.bad() }));
+    lines
+}
+
+/// Every output: its length, and how far the plan turned and moved it.
+fn vectors(app: &App, shown: &SampleView, room: usize) -> Vec<Line<'static>> {
+    let theme = &app.theme;
+    let name_room = room.saturating_sub(26).max(6);
+    let header = format!("{:<name_room$}{:>8}{:>9}{:>9}", "output", "numbers", "cosine", "SQNR dB");
+    let mut lines = vec![Line::styled(header, theme.dim())];
+    for output in &shown.outputs {
+        let style = match output.cosine {
+            0.99.. => theme.good(),
+            0.9.. => theme.warn(),
+            _ => theme.bad(),
+        };
+        let name = text::head(&output.name, name_room.saturating_sub(1), theme.glyphs);
+        let noise = text::decibels(output.sqnr_db);
+        lines.push(Line::from(vec![
+            Span::raw(format!("{name:<name_room$}{:>8}", output.numbers)),
+            Span::styled(format!("{:>9.4}", output.cosine), style),
+            Span::raw(format!("{noise:>9}")),
+        ]));
+    }
+    lines
+}

@@ -118,8 +118,8 @@ fn external_locations(graph: &proto::Graph<'_>) -> Vec<String> {
     while let Some(graph) = open.pop() {
         graph.initializers.iter().for_each(&mut see);
         for attribute in graph.nodes.iter().flat_map(|n| &n.attributes) {
-            attribute.tensor.iter().for_each(&mut see);
-            open.extend(&attribute.graph);
+            attribute.tensor.as_deref().iter().for_each(|tensor| see(tensor));
+            open.extend(attribute.graph.as_deref());
         }
     }
     all

@@ -76,13 +76,13 @@ pub fn open_for(
     weights: Option<Weights>,
     shapes: &InputShapes,
 ) -> Result<Model, ModelError> {
+    // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
+    type Folder = Arc<dyn Files>;
     if let ModelFiles::Path(path) = source
         && onnx::is_onnx(path)
     {
         return onnx::model(path, shapes);
     }
-    // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
-    type Folder = Arc<dyn Files>;
     let given = weights.is_some();
     let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
         match source {

@@ -2,6 +2,7 @@
 
 mod files;
 mod hostile;
+mod mutated;
 mod pairs;
 mod quantized;
 mod small;

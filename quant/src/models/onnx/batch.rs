@@ -71,7 +71,7 @@ impl Cut<'_> {
             Op::Linear | Op::LayerNorm { .. } | Op::Softmax | Op::Conv(_) | Op::BatchNorm { .. }
                 if self.flow.data(step.inputs[0]).is_some() =>
             {
-                self.repeated_table(id)?
+                self.repeated_table(id)
             }
             Op::Unary(_) | Op::Cast(_) => first,
             Op::Binary(_) | Op::Where => self.joined(id, rank, None)?,
@@ -195,12 +195,12 @@ impl Cut<'_> {
     }
 
     /// A layer whose operand is a table: one row of it per sample, or one for all.
-    fn repeated_table(&mut self, id: Id) -> Result<Vec<usize>, String> {
+    fn repeated_table(&mut self, id: Id) -> Vec<usize> {
         let shape = self.flow.shape(self.flow.step(id).inputs[0]);
         if shape.len() < 3 || shape[0] != self.batch {
-            return Ok(vec![]);
+            return vec![];
         }
-        Ok(if self.first_of_table(id, 0, 0).is_ok() { vec![0] } else { vec![] })
+        if self.first_of_table(id, 0, 0).is_ok() { vec![0] } else { vec![] }
     }
 
     fn product(&mut self, id: Id, transpose_rhs: bool) -> Result<Vec<usize>, String> {

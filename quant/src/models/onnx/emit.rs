@@ -69,6 +69,8 @@ struct Modules {
     names: HashMap<Id, String>,
     /// By module: its parameters' constants.
     parameters: HashMap<String, Vec<Id>>,
+    /// By name that several modules have: how many.
+    counts: HashMap<String, usize>,
     tensors: Vec<(String, Vec<usize>, Arc<Vec<f32>>)>,
 }
 
@@ -85,20 +87,22 @@ impl Modules {
         };
         let path = names.layer(flow, id);
         let mut name = path.clone();
-        let mut tries = 0;
-        // Another module of this name has other weights: the node's own name tells them apart.
-        while let Some(other) = self.parameters.get(&name) {
-            if same(flow, other, parameters) {
-                self.names.insert(id, name);
+        if let Some(first) = self.parameters.get(&path) {
+            if same(flow, first, parameters) {
+                self.names.insert(id, path);
                 return;
             }
-            tries += 1;
+            // Another module of this name has other weights: the node's own name tells them apart, or a number.
             let own = step.name.rsplit('/').next().unwrap_or_default();
-            name = if tries == 1 && !own.is_empty() {
-                format!("{path}.{own}")
-            } else {
-                format!("{path}.{tries}")
-            };
+            name = format!("{path}.{own}");
+            while own.is_empty() || self.parameters.contains_key(&name) {
+                let count = self.counts.entry(path.clone()).or_insert(1);
+                *count += 1;
+                name = format!("{path}.{count}");
+                if !self.parameters.contains_key(&name) {
+                    break;
+                }
+            }
         }
         for (&parameter, end) in parameters.iter().zip(ends) {
             if let Some(data) = flow.data(parameter) {

@@ -56,7 +56,7 @@ pub(super) fn of(flow: &Flow, id: Id) -> Option<Code> {
         let step = flow.step(at);
         match step.op {
             Op::Reshape(_) | Op::Permute(_) | Op::Slice { .. } | Op::Expand(_) | Op::Pad(_) => {
-                at = step.inputs[0]
+                at = step.inputs[0];
             }
             _ => return None,
         }

@@ -14,14 +14,17 @@ pub(super) use crate::exec::kernels::pool::PoolKind;
 
 /// More values than this in one tensor are taken for a broken file (8 GiB of f32).
 const MAX_NUMBERS: usize = 1 << 31;
-/// More values than this in all folded tensors, likewise (1 GiB of f32); a file with more weights may have
+/// More values than this in all folded tensors, likewise (1 GiB of integers); a file with more weights may have
 /// [`FOLDED_PER_WEIGHT`] times as many.
-const MAX_FOLDED: usize = 1 << 28;
+const MAX_FOLDED: usize = 1 << 27;
 const FOLDED_PER_WEIGHT: usize = 4;
 /// Values read and written while folding: bounds the time that a small file can cost.
-const MAX_WORK: usize = 1 << 33;
+const MAX_WORK: usize = 1 << 31;
+const WORK_PER_WEIGHT: usize = 16;
+/// More steps than this are taken for an attack.
+const MAX_STEPS: usize = 1 << 18;
 /// Products of a matrix product that is still computed while the file is read.
-const MAX_PRODUCTS: usize = 1 << 31;
+const MAX_PRODUCTS: usize = 1 << 30;
 
 /// Index of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -285,6 +288,9 @@ impl Flow {
         if numbers(&shape).is_none_or(|n| n > MAX_NUMBERS) {
             return Err(format!("its value would have shape {shape:?}"));
         }
+        if self.steps.len() > MAX_STEPS {
+            return Err(format!("the graph has more than {MAX_STEPS} steps"));
+        }
         if let Some(same) = self.nothing_done(&op, inputs, &shape) {
             return Ok(same);
         }
@@ -327,13 +333,15 @@ impl Flow {
         let out = numbers(&step.shape).unwrap_or(usize::MAX);
         if let Op::MatMul { .. } | Op::Linear = step.op {
             let inner = self.shape(step.inputs[0]).last().copied().unwrap_or(1);
-            if out.saturating_mul(inner) > MAX_PRODUCTS {
+            let products = out.saturating_mul(inner);
+            if products > MAX_PRODUCTS {
                 return Ok(None);
             }
+            self.work = self.work.saturating_add(products);
         }
         let read: usize = step.inputs.iter().filter_map(|&id| self.data(id)).map(Data::len).sum();
         self.work = self.work.saturating_add(read).saturating_add(out);
-        if self.work > MAX_WORK {
+        if self.work > MAX_WORK.max(self.stored.saturating_mul(WORK_PER_WEIGHT)) {
             return Err("its constants take too long to compute".into());
         }
         // A reshape shares the values of its operand.

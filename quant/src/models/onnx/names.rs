@@ -23,8 +23,7 @@ impl Names {
     pub(super) fn of(flow: &Flow) -> Self {
         let needed = flow.needed();
         let order: Vec<Id> = (0..flow.steps.len()).filter(|&i| needed[i]).map(Id).collect();
-        let mut names = Self::default();
-        names.wrapper = wrapper(flow, &order);
+        let mut names = Self { wrapper: wrapper(flow, &order), ..Self::default() };
         for &id in &order {
             if let Some(path) = module(flow, id) {
                 let path = names.unwrapped(&path).to_owned();
@@ -171,7 +170,7 @@ fn softmax_after(flow: &Flow, id: Id, users: &HashMap<Id, Vec<Id>>) -> Option<Id
         match &flow.step(user).op {
             Op::Softmax => return Some(user),
             Op::Binary(_) | Op::Where | Op::Reshape(_) | Op::Permute(_) | Op::Cast(_) | Op::Slice { .. } => {
-                at = user
+                at = user;
             }
             _ => return None,
         }

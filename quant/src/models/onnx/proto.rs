@@ -1,11 +1,13 @@
 //! The messages of an ONNX file (`onnx.proto`), as far as inference needs them. Tensor data stays in the file.
 
+use std::cell::Cell;
+
 use super::wire::{Damage, Field, Reader};
 
 /// Graphs within graphs (the branches of `If`) deeper than this are taken for an attack.
 const MAX_DEPTH: usize = 16;
-/// More entries than this in one list are taken for damage.
-const MAX_ENTRIES: usize = 1 << 20;
+/// More messages than this are taken for an attack: each takes a hundred times the memory of its two bytes.
+const MAX_MESSAGES: usize = 1 << 20;
 
 /// A whole file.
 #[derive(Debug, Default)]
@@ -44,8 +46,8 @@ pub(super) struct Attribute<'a> {
     pub(super) float: f32,
     pub(super) int: i64,
     pub(super) text: String,
-    pub(super) tensor: Option<Tensor<'a>>,
-    pub(super) graph: Option<Graph<'a>>,
+    pub(super) tensor: Option<Box<Tensor<'a>>>,
+    pub(super) graph: Option<Box<Graph<'a>>>,
     pub(super) floats: Vec<f32>,
     pub(super) ints: Vec<i64>,
 }
@@ -77,9 +79,10 @@ pub(super) struct ValueInfo {
 /// Reads a file.
 pub(super) fn model(bytes: &[u8]) -> Result<Model<'_>, Damage> {
     let mut model = Model::default();
+    let left = &Left::new(MAX_MESSAGES);
     each(bytes, |number, field| {
         match number {
-            7 => model.graph = Some(graph(field.bytes(), 0)?),
+            7 => model.graph = Some(graph(field.bytes(), 0, left)?),
             8 => {
                 let (mut domain, mut version) = (String::new(), 0);
                 each(field.bytes(), |number, field| {
@@ -93,7 +96,7 @@ pub(super) fn model(bytes: &[u8]) -> Result<Model<'_>, Damage> {
                 if domain.is_empty() || domain == "ai.onnx" {
                     model.opset = version;
                 } else {
-                    push(&mut model.domains, domain)?;
+                    push(left, &mut model.domains, domain)?;
                 }
             }
             _ => {}
@@ -103,17 +106,17 @@ pub(super) fn model(bytes: &[u8]) -> Result<Model<'_>, Damage> {
     Ok(model)
 }
 
-fn graph(bytes: &[u8], depth: usize) -> Result<Graph<'_>, Damage> {
+fn graph<'a>(bytes: &'a [u8], depth: usize, left: &Left) -> Result<Graph<'a>, Damage> {
     if depth > MAX_DEPTH {
         return Err("graphs are nested too deeply");
     }
     let mut graph = Graph::default();
     each(bytes, |number, field| {
         match number {
-            1 => push(&mut graph.nodes, node(field.bytes(), depth)?)?,
-            5 => push(&mut graph.initializers, tensor(field.bytes())?)?,
-            11 => push(&mut graph.inputs, value_info(field.bytes())?)?,
-            12 => push(&mut graph.outputs, value_info(field.bytes())?)?,
+            1 => push(left, &mut graph.nodes, node(field.bytes(), depth, left)?)?,
+            5 => push(left, &mut graph.initializers, tensor(field.bytes(), left)?)?,
+            11 => push(left, &mut graph.inputs, value_info(field.bytes(), left)?)?,
+            12 => push(left, &mut graph.outputs, value_info(field.bytes(), left)?)?,
             15 => graph.sparse += 1,
             _ => {}
         }
@@ -122,15 +125,15 @@ fn graph(bytes: &[u8], depth: usize) -> Result<Graph<'_>, Damage> {
     Ok(graph)
 }
 
-fn node(bytes: &[u8], depth: usize) -> Result<Node<'_>, Damage> {
+fn node<'a>(bytes: &'a [u8], depth: usize, left: &Left) -> Result<Node<'a>, Damage> {
     let mut node = Node::default();
     each(bytes, |number, field| {
         match number {
-            1 => push(&mut node.inputs, field.text())?,
-            2 => push(&mut node.outputs, field.text())?,
+            1 => push(left, &mut node.inputs, field.text())?,
+            2 => push(left, &mut node.outputs, field.text())?,
             3 => node.name = field.text(),
             4 => node.op = field.text(),
-            5 => push(&mut node.attributes, attribute(field.bytes(), depth)?)?,
+            5 => push(left, &mut node.attributes, attribute(field.bytes(), depth, left)?)?,
             7 => node.domain = field.text(),
             9 => {
                 let (key, value) = entry(field.bytes())?;
@@ -145,7 +148,7 @@ fn node(bytes: &[u8], depth: usize) -> Result<Node<'_>, Damage> {
     Ok(node)
 }
 
-fn attribute(bytes: &[u8], depth: usize) -> Result<Attribute<'_>, Damage> {
+fn attribute<'a>(bytes: &'a [u8], depth: usize, left: &Left) -> Result<Attribute<'a>, Damage> {
     let mut attribute = Attribute::default();
     each(bytes, |number, field| {
         match number {
@@ -157,8 +160,8 @@ fn attribute(bytes: &[u8], depth: usize) -> Result<Attribute<'_>, Damage> {
             }
             3 => attribute.int = field.int(),
             4 => attribute.text = field.text(),
-            5 => attribute.tensor = Some(tensor(field.bytes())?),
-            6 => attribute.graph = Some(graph(field.bytes(), depth + 1)?),
+            5 => attribute.tensor = Some(Box::new(tensor(field.bytes(), left)?)),
+            6 => attribute.graph = Some(Box::new(graph(field.bytes(), depth + 1, left)?)),
             7 => field.floats(&mut attribute.floats)?,
             8 => field.ints(&mut attribute.ints)?,
             _ => {}
@@ -168,7 +171,7 @@ fn attribute(bytes: &[u8], depth: usize) -> Result<Attribute<'_>, Damage> {
     Ok(attribute)
 }
 
-fn tensor(bytes: &[u8]) -> Result<Tensor<'_>, Damage> {
+fn tensor<'a>(bytes: &'a [u8], left: &Left) -> Result<Tensor<'a>, Damage> {
     let mut tensor = Tensor::default();
     each(bytes, |number, field| {
         match number {
@@ -179,7 +182,7 @@ fn tensor(bytes: &[u8]) -> Result<Tensor<'_>, Damage> {
             8 => tensor.name = field.text(),
             9 => tensor.raw = Some(field.bytes()),
             10 => field.doubles(&mut tensor.doubles)?,
-            13 => push(&mut tensor.external, entry(field.bytes())?)?,
+            13 => push(left, &mut tensor.external, entry(field.bytes())?)?,
             14 => tensor.is_external = field.int() == 1,
             _ => {}
         }
@@ -188,7 +191,7 @@ fn tensor(bytes: &[u8]) -> Result<Tensor<'_>, Damage> {
     Ok(tensor)
 }
 
-fn value_info(bytes: &[u8]) -> Result<ValueInfo, Damage> {
+fn value_info(bytes: &[u8], left: &Left) -> Result<ValueInfo, Damage> {
     let mut info = ValueInfo::default();
     each(bytes, |number, field| {
         match number {
@@ -196,7 +199,7 @@ fn value_info(bytes: &[u8]) -> Result<ValueInfo, Damage> {
             // TypeProto.tensor_type
             2 => each(field.bytes(), |number, field| {
                 if number == 1 {
-                    tensor_type(field.bytes(), &mut info)?;
+                    tensor_type(field.bytes(), &mut info, left)?;
                 }
                 Ok(())
             })?,
@@ -207,7 +210,7 @@ fn value_info(bytes: &[u8]) -> Result<ValueInfo, Damage> {
     Ok(info)
 }
 
-fn tensor_type(bytes: &[u8], info: &mut ValueInfo) -> Result<(), Damage> {
+fn tensor_type(bytes: &[u8], info: &mut ValueInfo, left: &Left) -> Result<(), Damage> {
     each(bytes, |number, field| {
         match number {
             1 => info.dtype = field.int(),
@@ -224,8 +227,8 @@ fn tensor_type(bytes: &[u8], info: &mut ValueInfo) -> Result<(), Damage> {
                     }
                     Ok(())
                 })?;
-                push(&mut info.dims, size)?;
-                push(&mut info.symbols, symbol)
+                push(left, &mut info.dims, size)?;
+                push(left, &mut info.symbols, symbol)
             })?,
             _ => {}
         }
@@ -258,10 +261,12 @@ fn each<'a>(
     Ok(())
 }
 
-fn push<T>(list: &mut Vec<T>, entry: T) -> Result<(), Damage> {
-    if list.len() >= MAX_ENTRIES {
-        return Err("a list has more than a million entries");
-    }
+/// Messages that may still be read.
+type Left = Cell<usize>;
+
+fn push<T>(left: &Left, list: &mut Vec<T>, entry: T) -> Result<(), Damage> {
+    let now = left.get().checked_sub(1).ok_or("it holds more than a million messages")?;
+    left.set(now);
     list.push(entry);
     Ok(())
 }

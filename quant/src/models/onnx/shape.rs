@@ -22,9 +22,8 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
     };
     let same = (first.to_vec(), dtype);
     Ok(match op {
-        Op::Input | Op::Constant(_) => same,
         Op::Unary(Unary::Function(Function::Not)) => (first.to_vec(), Dtype::Bool),
-        Op::Unary(_) => same,
+        Op::Input | Op::Constant(_) | Op::Unary(_) => same,
         Op::Cast(to) => (first.to_vec(), *to),
         Op::Binary(kind) => {
             need(2)?;

@@ -25,6 +25,9 @@ use super::flow::{Flow, Id, Op, Step};
 use super::proto::{Graph, Node};
 use super::tensor::Dtype;
 
+/// More nodes than this are taken for an attack; large models have a tenth of it.
+const MAX_NODES: usize = 1 << 16;
+
 /// A node that cannot be translated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsupported {
@@ -86,6 +89,9 @@ impl<'a> Translator<'a> {
         graph: &Graph<'_>,
         inputs: &[(String, Vec<usize>, Dtype)],
     ) -> Result<(), String> {
+        if graph.nodes.len() > MAX_NODES {
+            return Err(format!("{} nodes; at most {MAX_NODES} are read", graph.nodes.len()));
+        }
         self.initializers(graph)?;
         for (name, shape, dtype) in inputs {
             let step = Step {

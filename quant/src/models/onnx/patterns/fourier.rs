@@ -23,12 +23,12 @@ pub(super) fn spell_out(flow: &mut Flow) -> Result<(), String> {
         !users[id.0].is_empty() && users[id.0].iter().all(sine)
     };
     let mut found = Vec::new();
-    for index in 0..count {
+    for (index, users_here) in users.iter().enumerate() {
         let id = Id(index);
         let (Op::Linear, &[x, frequencies]) = (&flow.step(id).op, flow.step(id).inputs.as_slice()) else {
             continue;
         };
-        let next = match users[index].as_slice() {
+        let next = match users_here.as_slice() {
             &[user] if flow.scaled(user).is_some() => user,
             _ => id,
         };

@@ -18,11 +18,8 @@ pub(super) fn layer_norms(flow: &mut Flow) {
     }
     // What is still used without gain and shift has a gain of 1.
     let needed = flow.needed();
-    for index in 0..count {
+    for (index, _) in needed.iter().enumerate().filter(|(_, needed)| **needed) {
         let id = Id(index);
-        if !needed[index] {
-            continue;
-        }
         let Some((x, eps)) = normalised(flow, id) else { continue };
         let width = flow.shape(x).last().copied().unwrap_or(0);
         flow.name = std::sync::Arc::clone(&flow.step(id).name);
@@ -39,17 +36,15 @@ fn filled(flow: &mut Flow, len: usize, value: f32) -> Result<Id, String> {
 
 /// The operand and ε of `(x − mean) / √(variance + ε)`.
 fn normalised(flow: &Flow, id: Id) -> Option<(Id, f32)> {
-    let (centred, deviation) = match flow.binary(id, Binary::Div) {
-        Some(both) => both,
-        None => {
-            let (x, y) = flow.binary(id, Binary::Mul)?;
-            match (flow.function(x, Function::Reciprocal), flow.function(y, Function::Reciprocal)) {
-                (_, Some(deviation)) => (x, deviation),
-                (Some(deviation), _) => (y, deviation),
-                _ => return None,
-            }
+    let inverted = || {
+        let (x, y) = flow.binary(id, Binary::Mul)?;
+        match (flow.function(x, Function::Reciprocal), flow.function(y, Function::Reciprocal)) {
+            (_, Some(deviation)) => Some((x, deviation)),
+            (Some(deviation), _) => Some((y, deviation)),
+            _ => None,
         }
     };
+    let (centred, deviation) = flow.binary(id, Binary::Div).or_else(inverted)?;
     let (variance, eps) = flow.shifted(flow.function(deviation, Function::Sqrt)?)?;
     let squares = mean(flow, variance)?;
     let (a, b) = flow.binary(squares, Binary::Mul)?;

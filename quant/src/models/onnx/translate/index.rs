@@ -35,7 +35,7 @@ fn gather(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     // One known place is a slice without its axis; neighbours in order are a slice.
     if let Some(places) = call.flow.data(at).map(Data::to_ints) {
         let first = places.first().and_then(|&i| usize::try_from(i).ok()).unwrap_or(usize::MAX);
-        let in_order = places.windows(2).all(|w| w[1] == w[0] + 1);
+        let in_order = places.windows(2).all(|w| w[1] == w[0].wrapping_add(1));
         if in_order && places.last().is_some_and(|&i| (i as usize) < shape[along]) && call.rank(at) <= 1 {
             let part = call.slice(x, along, first, places.len())?;
             if call.rank(at) == 1 {

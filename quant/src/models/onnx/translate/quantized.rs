@@ -127,7 +127,7 @@ fn coded(call: &mut Call<'_, '_>, at: usize) -> Result<Id, Fail> {
     let scales = call.known(scale)?.len();
     let mut shape = vec![1; call.rank(x)];
     // One scale per row of a convolution's weight, or per column of a matrix.
-    let axis = if call.rank(x) == 2 { 1 } else { 0 };
+    let axis = usize::from(call.rank(x) == 2);
     if scales > 1 {
         shape[axis] = scales;
     }

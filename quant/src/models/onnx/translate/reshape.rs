@@ -41,7 +41,7 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
             let along = call.axis("axis", 0, call.rank(first))?;
             // Empty parts are common where nothing is padded.
             let kept: Vec<Id> =
-                parts.iter().copied().filter(|&p| call.flow.shape(p)[along..].first() != Some(&0)).collect();
+                parts.iter().copied().filter(|&p| call.flow.shape(p).get(along) != Some(&0)).collect();
             let parts = if kept.is_empty() { vec![first] } else { kept };
             Ok(vec![call.concat(&parts, along)?])
         },
@@ -154,13 +154,12 @@ fn split(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let x = call.operand(0)?;
     let along = call.axis("axis", 0, call.rank(x))?;
     let whole = call.flow.shape(x)[along];
-    let parts: Vec<usize> = match call.list("split", 1)? {
-        Some(parts) => parts.iter().map(|&n| size(n)).collect::<Result<_, _>>()?,
-        None => {
-            let count = size(call.int("num_outputs", call.node.outputs.len() as i64))?.max(1);
-            let part = whole.div_ceil(count);
-            (0..count).map(|i| part.min(whole.saturating_sub(i * part))).collect()
-        }
+    let parts: Vec<usize> = if let Some(parts) = call.list("split", 1)? {
+        parts.iter().map(|&n| size(n)).collect::<Result<_, _>>()?
+    } else {
+        let count = call.node.outputs.len().max(1);
+        let part = whole.div_ceil(count);
+        (0..count).map(|i| part.min(whole.saturating_sub(i * part))).collect()
     };
     let mut start = 0;
     let mut ids = Vec::with_capacity(parts.len());
@@ -199,6 +198,7 @@ fn slice(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
                 } else {
                     (start.clamp(-1, len - 1), if ends[i] < -len { -1 } else { end.clamp(-1, len - 1) })
                 };
+                call.flow.reserve(&[len as usize / step.unsigned_abs().max(1) as usize + 1])?;
                 let mut places = Vec::new();
                 while (step > 0 && at < end) || (step < 0 && at > end) {
                     places.push(at);
@@ -228,7 +228,7 @@ fn pad(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         // A negative padding cuts.
         let shape = call.shape(x);
         let (cut, cut_end) = (before.min(0).unsigned_abs() as usize, after.min(0).unsigned_abs() as usize);
-        if cut + cut_end > 0 {
+        if cut.saturating_add(cut_end) > 0 {
             let len = shape[axis].checked_sub(cut.saturating_add(cut_end)).ok_or("nothing is left")?;
             x = call.slice(x, axis, cut, len)?;
         }
@@ -248,8 +248,11 @@ fn pad(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         mode @ ("reflect" | "edge" | "wrap") => {
             for (axis, &(before, after)) in ends.iter().enumerate() {
                 let len = call.flow.shape(x)[axis] as i64;
-                if before + after == 0 {
+                if (before, after) == (0, 0) {
                     continue;
+                }
+                if len == 0 {
+                    return Err("there is nothing to repeat".into());
                 }
                 let to = numbers(&[len as usize, 1]).and_then(|n| n.checked_add(before)?.checked_add(after));
                 call.flow.reserve(&[to.ok_or("it is too long")?])?;

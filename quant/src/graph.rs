@@ -14,13 +14,13 @@ mod rewrite;
 mod roles;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 pub use builder::{Builder, Scope};
 pub use cost::LayerCost;
 pub use op::{Conv, Op};
 pub use rewrite::{RewriteError, RewriteKind, Rewritten};
 
+use crate::models::Numbers;
 use crate::terms::{Layout, Role, SiteId, Slot};
 
 /// Index of a node in its graph.
@@ -53,7 +53,7 @@ pub struct Param {
     /// Its shape there.
     pub shape: Vec<usize>,
     /// Its values.
-    pub data: Arc<Vec<f32>>,
+    pub data: Numbers,
 }
 
 /// One operation.

@@ -17,4 +17,5 @@ pub use error::ModelError;
 pub use open::{Model, ModelFiles, open, open_for};
 pub use source::InputShapes;
 pub use task::{MaskRule, Task};
-pub use weights::{Tensor, Weights};
+pub(crate) use weights::little_endian;
+pub use weights::{Numbers, Tensor, Weights};

@@ -70,7 +70,7 @@ fn fit(graph: &Graph, values: &[Option<Value>], site: usize, bits: u8) -> Arc<Pa
     let s = &graph.sites()[site];
     let scheme = Scheme::new(Family::Uniform, RangeSearch::MinMax);
     let data = match s.operand {
-        None => graph.weight_of(s.node).unwrap().data.as_ref().clone(),
+        None => graph.weight_of(s.node).unwrap().data.to_vec(),
         Some(i) => values[graph.node(s.node).inputs[i].index()].as_ref().unwrap().as_slice().to_vec(),
     };
     let data = Distribution::Raw { values: &data, layout: s.layout };

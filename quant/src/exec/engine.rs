@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::buffers::Buffers;
 use super::fusion::{self, Fused};
@@ -66,7 +66,8 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Engine {
     graph: Arc<Graph>,
-    packed: Vec<Option<Arc<LayerWeight>>>,
+    /// By node: the weight of a layer, packed when it is first used.
+    packed: Vec<Arc<OnceLock<LayerWeight>>>,
     /// By node: the sequence that ends there.
     fused: Vec<Option<Fused>>,
     /// By node: stands for what a rewrite changed in it; 0 in a graph as it was opened.
@@ -82,17 +83,9 @@ struct WeightCache {
 }
 
 impl Engine {
-    /// Packs the weights of `graph`.
+    /// Makes `graph` ready. Weights are packed as they are used.
     pub fn new(graph: Arc<Graph>) -> Self {
-        let packed = graph
-            .nodes()
-            .iter()
-            .enumerate()
-            .map(|(index, node)| {
-                let param = graph.weight_of(NodeId(index as u32))?;
-                LayerWeight::pack(&graph, node, &param.data).map(Arc::new)
-            })
-            .collect();
+        let packed = graph.nodes().iter().map(|_| Arc::default()).collect();
         let fused = fusion::find(&graph);
         let changes = vec![0; graph.nodes().len()];
         Self { graph, packed, fused, changes, weights: Mutex::default(), spare: Mutex::default() }
@@ -108,17 +101,13 @@ impl Engine {
             .zip(&self.changes)
             .map(|((node, before), &change)| change ^ keys::of_change((&graph, node), (&self.graph, before)))
             .collect();
-        let packed = graph
-            .nodes()
-            .iter()
-            .enumerate()
-            .map(|(index, node)| {
+        let packed = (0..graph.nodes().len())
+            .map(|index| {
                 let id = NodeId(index as u32);
-                let (param, before) = (graph.weight_of(id)?, self.graph.weight_of(id));
-                if before.is_some_and(|before| Arc::ptr_eq(&before.data, &param.data)) {
-                    return self.packed[index].clone();
+                match (graph.weight_of(id), self.graph.weight_of(id)) {
+                    (Some(new), Some(old)) if new.data.same(&old.data) => Arc::clone(&self.packed[index]),
+                    _ => Arc::default(),
                 }
-                LayerWeight::pack(&graph, node, &param.data).map(Arc::new)
             })
             .collect();
         let fused = fusion::find(&graph);
@@ -132,7 +121,17 @@ impl Engine {
 
     /// Packed full-precision weight of a layer.
     pub(super) fn packed(&self, node: usize) -> Option<&LayerWeight> {
-        self.packed.get(node).and_then(Option::as_deref)
+        let place = self.packed.get(node)?;
+        if place.get().is_none() {
+            let id = NodeId(node as u32);
+            let weight = self.graph.weight_of(id)?;
+            let pack = |values: &[f32]| LayerWeight::pack(&self.graph, self.graph.node(id), values);
+            let packed = weight.data.once(pack)?;
+            // Not `get_or_init`: packing hands work to the thread pool, and while it waits this thread may take up
+            // another sample that needs the same weight. Of two that pack it at once the first is kept.
+            let _ = place.set(packed);
+        }
+        place.get()
     }
 
     /// The weight of site `site`, fake-quantized with `params` and packed; from the cache if it was made before.
@@ -147,7 +146,7 @@ impl Engine {
             return Ok(Arc::clone(found));
         }
         let s = &self.graph.sites()[site];
-        let mut data = self.graph.weight_of(s.node).map(|p| p.data.as_ref().clone()).unwrap_or_default();
+        let mut data = self.graph.weight_of(s.node).map(|p| p.data.to_vec()).unwrap_or_default();
         step::fake_quantize(&mut data, s.layout, params, &s.id)?;
         let Some(packed) = LayerWeight::pack(&self.graph, self.graph.node(s.node), &data) else {
             let message = "the layer has no weight".to_owned();

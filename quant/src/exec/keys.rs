@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Quantization, Value};
 use crate::graph::{Graph, Node, Op};
+use crate::models::Numbers;
 
 /// 128 bits: with the few million values of a session, two that differ never share a key in practice.
 pub(super) type Key = u128;
@@ -40,18 +41,17 @@ pub(super) fn of_input(value: &Value) -> Key {
 
 /// Stands for what is different in a rewritten node: 0 if nothing is. The values count, not where they lie.
 pub(super) fn of_change((graph, node): (&Graph, &Node), (old, before): (&Graph, &Node)) -> u64 {
-    let params = |graph: &Graph, node: &Node| -> Vec<Arc<Vec<f32>>> {
-        node.op.params().into_iter().map(|id| Arc::clone(&graph.param(id).data)).collect()
+    let params = |graph: &Graph, node: &Node| -> Vec<Numbers> {
+        let data = |id| graph.param(id).data.clone();
+        node.op.params().into_iter().map(data).collect()
     };
     let (new, old) = (params(graph, node), params(old, before));
     let fill = |node: &Node| match &node.op {
-        Op::Pad { fill: Some(fill), .. } => Some(Arc::clone(fill)),
+        Op::Pad { fill: Some(fill), .. } => Some(Numbers::from(Arc::clone(fill))),
         _ => None,
     };
     let (new_fill, old_fill) = (fill(node), fill(before));
-    let same = |a: &[Arc<Vec<f32>>], b: &[Arc<Vec<f32>>]| {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-    };
+    let same = |a: &[Numbers], b: &[Numbers]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
     let fills: Vec<_> = new_fill.iter().cloned().collect();
     let old_fills: Vec<_> = old_fill.iter().cloned().collect();
     if same(&new, &old) && same(&fills, &old_fills) && node.op.kind() == before.op.kind() {
@@ -61,7 +61,7 @@ pub(super) fn of_change((graph, node): (&Graph, &Node), (old, before): (&Graph, 
     node.op.kind().hash(&mut hasher);
     for data in new.iter().chain(&fills) {
         data.len().hash(&mut hasher);
-        data.iter().for_each(|x| x.to_bits().hash(&mut hasher));
+        data.in_blocks(|block| block.iter().for_each(|x| x.to_bits().hash(&mut hasher)));
     }
     hasher.finish() | 1
 }

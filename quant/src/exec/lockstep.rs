@@ -56,6 +56,10 @@ impl Engine {
                     }
                 }
             }
+            // Once, not by every sample that finds it missing.
+            if quantization.weight(index).is_none() {
+                self.packed(index);
+            }
             values.par_iter_mut().try_for_each_init(Buffers::default, |buffers, of_sample| {
                 let mut operands: Vec<Value> = Vec::with_capacity(node.inputs.len());
                 for input in &node.inputs {

@@ -57,7 +57,8 @@ impl<'g> Reference<'g> {
             return Ok(made.clone());
         }
         let p = self.graph.param(id);
-        let made = Tensor::from_slice(&p.data, p.shape.as_slice(), &self.device)?.to_dtype(self.dtype)?;
+        let copied = p.data.once(|values| Tensor::from_slice(values, p.shape.as_slice(), &self.device));
+        let made = copied?.to_dtype(self.dtype)?;
         Ok(place.get_or_init(|| made).clone())
     }
 

@@ -3,7 +3,7 @@
 //! Every method checks shapes and returns an error that names the node, so that a checkpoint that does not fit
 //! its config is reported, never indexed out of range.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Conv, Graph, Node, NodeId, Op, Param, ParamId};
@@ -13,7 +13,7 @@ use crate::exec::kernels::function::Function;
 use crate::exec::kernels::gather::Reduction;
 use crate::exec::kernels::pool::Pooling;
 use crate::exec::kernels::resize::Sampling;
-use crate::models::{ModelError, Weights};
+use crate::models::{ModelError, Numbers, Weights};
 
 /// More values than this in one tensor of one sample are taken for a broken config (8 GiB of f32).
 const MAX_NUMBERS: usize = 1 << 31;
@@ -66,10 +66,12 @@ impl<'w> Builder<'w> {
 
     /// The finished graph. `ignore` says which tensors of the checkpoint a graph may leave unused.
     pub fn finish(mut self, ignore: impl Fn(&str) -> bool) -> Result<Graph, ModelError> {
+        let used: HashSet<&str> =
+            self.params.keys().filter_map(|name| self.weights.stored_name(name)).collect();
         let unused: Vec<String> = self
             .weights
             .names()
-            .filter(|name| !self.params.contains_key(*name) && !ignore(name))
+            .filter(|name| !used.contains(name) && !ignore(name))
             .map(ToOwned::to_owned)
             .collect();
         if !unused.is_empty() {
@@ -153,10 +155,10 @@ impl<'w> Scope<'_, 'w> {
     }
 
     /// A checkpoint tensor's values for computing a constant; it counts as used.
-    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Arc<Vec<f32>>, ModelError> {
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Numbers, ModelError> {
         let full = self.full(name);
         let id = self.builder.param(&full, Some(shape))?;
-        Ok(Arc::clone(&self.builder.graph.params[id.index()].data))
+        Ok(self.builder.graph.params[id.index()].data.clone())
     }
 
     fn full(&self, name: &str) -> String {

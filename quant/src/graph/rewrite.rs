@@ -15,7 +15,6 @@ mod norm;
 mod sign;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::{Graph, NodeId, Op, Param, ParamId};
 use crate::terms::{SiteId, Slot, words};
@@ -181,7 +180,7 @@ impl Graph {
         if !data.iter().all(|x| x.is_finite()) {
             return Err(format!("{} would not be finite", self.param(id).name));
         }
-        self.params[id.index()].data = Arc::new(data);
+        self.params[id.index()].data = data.into();
         Ok(())
     }
 
@@ -190,7 +189,7 @@ impl Graph {
         match &self.node(layer).op {
             Op::Linear { weight, bias } | Op::Conv { weight, bias, .. } => bias.map_or_else(
                 || vec![0.0; self.param(*weight).shape.first().copied().unwrap_or(0)],
-                |id| self.param(id).data.as_ref().clone(),
+                |id| self.param(id).data.to_vec(),
             ),
             _ => Vec::new(),
         }
@@ -206,7 +205,7 @@ impl Graph {
             return self.set_param(id, data);
         }
         let id = ParamId(self.params.len() as u32);
-        self.params.push(Param { name, shape: vec![data.len()], data: Arc::new(data) });
+        self.params.push(Param { name, shape: vec![data.len()], data: data.into() });
         if let Op::Linear { bias, .. } | Op::Conv { bias, .. } = &mut self.nodes[layer.index()].op {
             *bias = Some(id);
         }

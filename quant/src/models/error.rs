@@ -20,6 +20,80 @@ pub enum ModelError {
         /// What is wrong.
         message: String,
     },
+    /// A file without content.
+    #[error("{file}: the file is empty; download or copy it again")]
+    Empty {
+        /// The file.
+        file: String,
+    },
+    /// What git keeps in the place of a large file.
+    #[error("{file}: a pointer of Git LFS instead of the weights; run `git lfs pull` in its folder")]
+    LfsPointer {
+        /// The file.
+        file: String,
+    },
+    /// A folder in which no weights are found.
+    #[error(
+        "{folder}: no model.safetensors or pytorch_model.bin in this folder, nor one other file of weights{}; give \
+         the file itself",
+        hint_several(.found)
+    )]
+    NoWeights {
+        /// The folder.
+        folder: String,
+        /// Files that could be meant.
+        found: Vec<String>,
+    },
+    /// An index of several weight files that does not go with them.
+    #[error("{file}: {message}")]
+    Shards {
+        /// The index.
+        file: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A file is not a checkpoint of torch, or a damaged one.
+    #[error(
+        "{file}: not a readable torch checkpoint ({message}); download it again, or write it anew with \
+         `torch.save(model.state_dict(), …)`"
+    )]
+    Torch {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A checkpoint in the form of torch before 1.6.
+    #[error(
+        "{file}: a checkpoint in the form of torch before 1.6; convert it with `python -c \"import torch; \
+         torch.save(torch.load('{file}', map_location='cpu'), 'converted.pth')\"`"
+    )]
+    OldTorch {
+        /// The file.
+        file: String,
+    },
+    /// A tensor of a torch checkpoint whose values are not where it says.
+    #[error("{file}: tensor `{tensor}`: {message}; download the checkpoint again")]
+    TensorDamaged {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Two tensors have one name.
+    #[error(
+        "tensor `{tensor}` is in {first} and in {second}; one of the files does not belong to this checkpoint"
+    )]
+    DuplicateTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file that was read first.
+        first: String,
+        /// The other one.
+        second: String,
+    },
     /// A tensor that the architecture needs is not there.
     #[error("{file}: tensor `{tensor}` is missing{}; is this the checkpoint that belongs to config.json?", hint(.nearest))]
     MissingTensor {
@@ -45,7 +119,7 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     /// A tensor has a type that weights do not have.
-    #[error("{file}: tensor `{tensor}` is stored as {dtype}; expected F32, F16 or BF16")]
+    #[error("{file}: tensor `{tensor}` is stored as {dtype}; expected F32, F16, BF16 or F64")]
     TensorType {
         /// The file.
         file: String,
@@ -116,6 +190,10 @@ pub enum ModelError {
 
 fn hint(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(" (nearest: {})", names.join(", ")) }
+}
+
+fn hint_several(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(" (there are {})", list(names)) }
 }
 
 fn list(names: &[String]) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::source::Source;
-use super::{InputShapes, ModelError, Task, Weights, architecture, onnx};
+use super::{InputShapes, ModelError, Task, Weights, architecture, little_endian, onnx};
 use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -92,7 +92,7 @@ pub fn open_for(
                 let files = Arc::new(confined.clone().following_links());
                 let weights = match weights {
                     Some(weights) => weights,
-                    None => Weights::open(&file)?,
+                    None => Weights::find(&file)?,
                 };
                 let name = folder.canonicalize().unwrap_or(folder);
                 let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
@@ -133,13 +133,13 @@ pub fn open_for(
     })
 }
 
-/// The folder and the weights file that a path means.
+/// The folder that a path means, and where its weights are looked for.
 fn split(path: &Path) -> (PathBuf, PathBuf) {
-    if path.extension().is_some_and(|e| e == "safetensors") {
+    if path.extension().is_some_and(|e| e == "safetensors") || path.is_file() {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         (folder.to_owned(), path.to_owned())
     } else {
-        (path.to_owned(), path.join(WEIGHTS))
+        (path.to_owned(), path.to_owned())
     }
 }
 
@@ -150,12 +150,9 @@ pub(super) fn fingerprint(architecture: &str, graph: &Graph) -> String {
     for node in graph.nodes() {
         hash.update(format!("{}|{}|{:?}\n", node.name, node.op.kind(), node.shape));
     }
-    let mut bytes = Vec::new();
     for param in graph.params() {
         hash.update(format!("{}|{:?}\n", param.name, param.shape));
-        bytes.clear();
-        bytes.extend(param.data.iter().flat_map(|x| x.to_bits().to_le_bytes()));
-        hash.update(&bytes);
+        param.data.in_blocks(|block| hash.update(little_endian(block)));
     }
     hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
         use std::fmt::Write;

@@ -1,14 +1,43 @@
-//! Named tensors of a checkpoint in safetensors form.
+//! Named tensors of a checkpoint: safetensors or torch, in one file or several. Values stay in the file until they
+//! are asked for.
+
+mod find;
+mod numbers;
+mod pickle;
+mod safetensors_file;
+mod state_dict;
+mod stored;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod torch_file;
+mod zip;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
+
+pub use numbers::Numbers;
+pub(crate) use numbers::little_endian;
+use stored::{Bytes, Format, Stored};
 
 use super::{ModelError, mapping};
 use crate::export::weights::WeightFile;
+
+/// How a file begins that git put in the place of a large one.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+/// What BERT's first checkpoints call weight and bias of a LayerNorm (names of its TensorFlow original).
+const OLD_NAMES: [(&str, &str); 2] =
+    [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+
+/// Tensors of up to this many values are copied when they are asked for: biases and scales are used in every run, and
+/// the pages that they share with the weights around them would stay in memory for them.
+const SMALL: usize = 16 << 10;
 
 /// A tensor as f32, row-major.
 #[derive(Debug, Clone)]
@@ -16,33 +45,45 @@ pub struct Tensor {
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its values.
-    pub data: Arc<Vec<f32>>,
+    pub data: Numbers,
 }
 
-enum Bytes {
-    Mapped(memmap2::Mmap),
-    Embedded(&'static [u8]),
-    Owned(Vec<u8>),
-}
-
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Embedded(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
-}
-
-/// The tensors of one checkpoint file; values are converted when asked for.
+/// The tensors of one checkpoint.
 pub struct Weights {
     file: String,
-    bytes: Bytes,
-    metadata: Metadata,
-    start: usize,
+    tensors: Tensors,
     order: Vec<String>,
-    overrides: HashMap<String, Arc<Vec<f32>>>,
+    overrides: HashMap<String, Numbers>,
+}
+
+/// Tensors by name, each with the file it is in.
+#[derive(Default)]
+struct Tensors(HashMap<String, (Arc<str>, Stored)>);
+
+impl Tensors {
+    /// Takes the tensors of one file.
+    fn add(&mut self, file: &str, tensors: Vec<(String, Stored)>) -> Result<(), ModelError> {
+        let file: Arc<str> = file.into();
+        for (name, stored) in tensors {
+            match self.0.entry(name) {
+                Entry::Vacant(place) => {
+                    place.insert((Arc::clone(&file), stored));
+                }
+                Entry::Occupied(place) => {
+                    return Err(ModelError::DuplicateTensor {
+                        tensor: place.key().clone(),
+                        first: place.get().0.to_string(),
+                        second: file.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
 }
 
 impl fmt::Debug for Weights {
@@ -52,13 +93,15 @@ impl fmt::Debug for Weights {
 }
 
 impl Weights {
-    /// Opens a file by mapping it.
+    /// Opens the weights that a path means: a `.safetensors`, `.pth`, `.pt` or `.bin` file, a `….index.json` beside
+    /// several of them, or a folder with one of these (`model.safetensors` is taken first).
+    pub fn find(path: &Path) -> Result<Self, ModelError> {
+        find::find(path)
+    }
+
+    /// Opens one file, safetensors or torch, by mapping it.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = path.display().to_string();
-        match mapping::map(path) {
-            Ok(map) => Self::new(file, Bytes::Mapped(map)),
-            Err(source) => Err(ModelError::Read { file, source }),
-        }
+        Self::of_file(path.display().to_string(), read_file(path)?)
     }
 
     /// Tensors of a `bitloupe-weights/1` export, dequantized to the values that the quantized model computes with.
@@ -86,51 +129,55 @@ impl Weights {
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
         let bytes = safetensors::serialize(views, None).map_err(failed)?;
-        Self::new(file.clone(), Bytes::Owned(bytes))
+        Self::from_bytes(&file, bytes)
     }
 
-    /// Tensors embedded in the program.
+    /// Tensors embedded in the program, in safetensors form.
     pub fn embedded(file: &str, bytes: &'static [u8]) -> Result<Self, ModelError> {
-        Self::new(file.to_owned(), Bytes::Embedded(bytes))
+        let tensors = safetensors_file::read(file, &Arc::new(Bytes::Embedded(bytes)))?;
+        Self::of_file(file.to_owned(), tensors)
     }
 
-    /// Tensors in memory.
+    /// Tensors in memory, in safetensors form.
     pub fn from_bytes(file: &str, bytes: Vec<u8>) -> Result<Self, ModelError> {
-        Self::new(file.to_owned(), Bytes::Owned(bytes))
+        let tensors = safetensors_file::read(file, &Arc::new(Bytes::Owned(bytes)))?;
+        Self::of_file(file.to_owned(), tensors)
     }
 
-    /// Tensors that were read from another form of file.
+    /// Tensors that were read from another form of file, as values in memory.
     pub fn from_tensors(
         file: &str,
         tensors: Vec<(String, Vec<usize>, Arc<Vec<f32>>)>,
     ) -> Result<Self, ModelError> {
-        let failed = |message: String| ModelError::Safetensors { file: file.to_owned(), message };
-        let (mut infos, mut overrides, mut end) = (Vec::new(), HashMap::new(), 0);
+        let nothing = Arc::new(Bytes::Owned(Vec::new()));
+        let (mut stored, mut values) = (Vec::new(), HashMap::new());
         for (name, shape, data) in tensors {
             if let Some(index) = data.iter().position(|x| !x.is_finite()) {
                 let (file, value) = (file.to_owned(), data[index]);
                 return Err(ModelError::NonFinite { file, tensor: name, index, value });
             }
-            let start = end;
-            end += data.len() * size_of::<f32>();
-            infos.push((name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) }));
-            overrides.insert(name, data);
+            let bytes = Arc::clone(&nothing);
+            stored.push((
+                name.clone(),
+                Stored { bytes, part: 0..0, format: Format::F32, shape, strides: None },
+            ));
+            values.insert(name, Numbers::from(data));
         }
-        let metadata = Metadata::new(None, infos).map_err(|e| failed(e.to_string()))?;
-        let mut order = metadata.offset_keys();
-        order.sort_unstable();
-        let bytes = Bytes::Owned(Vec::new());
-        Ok(Self { file: file.to_owned(), bytes, metadata, start: 0, order, overrides })
+        let mut weights = Self::of_file(file.to_owned(), stored)?;
+        weights.overrides = values;
+        Ok(weights)
     }
 
-    fn new(file: String, bytes: Bytes) -> Result<Self, ModelError> {
-        let parsed = SafeTensors::read_metadata(bytes.as_slice());
-        let (header, metadata) =
-            parsed.map_err(|e| ModelError::Safetensors { file: file.clone(), message: e.to_string() })?;
-        let start = header + size_of::<u64>();
-        let mut order = metadata.offset_keys();
+    fn of_file(file: String, tensors: Vec<(String, Stored)>) -> Result<Self, ModelError> {
+        let mut all = Tensors::default();
+        all.add(&file, tensors)?;
+        Ok(Self::new(file, all))
+    }
+
+    fn new(file: String, tensors: Tensors) -> Self {
+        let mut order: Vec<String> = tensors.0.keys().cloned().collect();
         order.sort_unstable();
-        Ok(Self { file, bytes, metadata, start, order, overrides: HashMap::new() })
+        Self { file, tensors, order, overrides: HashMap::new() }
     }
 
     /// The file's name, for messages.
@@ -138,24 +185,35 @@ impl Weights {
         &self.file
     }
 
-    /// Names of all tensors, in a fixed order.
+    /// Names of all tensors as they stand in the file, in a fixed order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(String::as_str)
     }
 
+    /// The name under which a tensor stands in the file: the name itself, or the one it had in old checkpoints.
+    pub fn stored_name(&self, name: &str) -> Option<&str> {
+        let exact = |name: &str| self.tensors.0.get_key_value(name).map(|(stored, _)| stored.as_str());
+        exact(name).or_else(|| {
+            let old = OLD_NAMES.iter().find_map(|(new, old)| Some((name.strip_suffix(new)?, *old)));
+            old.and_then(|(path, old)| exact(&format!("{path}{old}")))
+        })
+    }
+
     /// Shape of a tensor, if it is there.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.metadata.info(name).map(|info| info.shape.clone())
+        let (_, stored) = self.tensors.0.get(self.stored_name(name)?)?;
+        Some(stored.shape.clone())
     }
 
     /// Replaces the values of a tensor (same number of values).
     pub fn replace(&mut self, name: &str, data: Vec<f32>) {
-        self.overrides.insert(name.to_owned(), Arc::new(data));
+        self.overrides.insert(name.to_owned(), data.into());
     }
 
-    /// A tensor as f32.
+    /// A tensor as f32. Its values are checked (all finite); those of large tensors are not copied.
     pub fn get(&self, name: &str) -> Result<Tensor, ModelError> {
-        let Some(info) = self.metadata.info(name) else {
+        let found = self.stored_name(name).and_then(|stored| self.tensors.0.get_key_value(stored));
+        let Some((stored_name, (file, stored))) = found else {
             let nearest = crate::plan::nearest(name, self.names(), 3);
             return Err(ModelError::MissingTensor {
                 file: self.file.clone(),
@@ -163,29 +221,47 @@ impl Weights {
                 nearest,
             });
         };
-        let shape = info.shape.clone();
-        if let Some(data) = self.overrides.get(name) {
-            return Ok(Tensor { shape, data: Arc::clone(data) });
+        let shape = stored.shape.clone();
+        if let Some(data) = self.overrides.get(stored_name) {
+            return Ok(Tensor { shape, data: data.clone() });
         }
-        let (from, to) = info.data_offsets;
-        let bytes = self.bytes.as_slice().get(self.start + from..self.start + to).unwrap_or_default();
-        let data: Vec<f32> = match info.dtype {
-            Dtype::F32 => words(bytes).map(f32::from_le_bytes).collect(),
-            Dtype::F16 => words(bytes).map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
-            Dtype::BF16 => words(bytes).map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
-            other => {
-                let (file, tensor) = (self.file.clone(), name.to_owned());
-                return Err(ModelError::TensorType { file, tensor, dtype: format!("{other:?}") });
-            }
-        };
-        if let Some(index) = data.iter().position(|x| !x.is_finite()) {
-            let (file, tensor) = (self.file.clone(), name.to_owned());
-            return Err(ModelError::NonFinite { file, tensor, index, value: data[index] });
+        let (file, tensor) = (file.to_string(), stored_name.clone());
+        if let Format::Other(dtype) = &stored.format {
+            return Err(ModelError::TensorType { file, tensor, dtype: dtype.clone() });
         }
-        Ok(Tensor { shape, data: Arc::new(data) })
+        let data =
+            if stored.len() <= SMALL { stored.to_vec().into() } else { Numbers::in_file(stored.clone()) };
+        if let Some((index, value)) = data.not_finite() {
+            return Err(ModelError::NonFinite { file, tensor, index, value });
+        }
+        Ok(Tensor { shape, data })
     }
 }
 
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.as_chunks::<N>().0.iter().copied()
+/// The tensors of one file on disk and where they lie.
+fn read_file(path: &Path) -> Result<Vec<(String, Stored)>, ModelError> {
+    let file = path.display().to_string();
+    let map = mapping::map(path).map_err(|source| ModelError::Read { file: file.clone(), source })?;
+    let bytes = Arc::new(Bytes::Mapped(map));
+    let start = bytes.as_slice();
+    if start.is_empty() {
+        return Err(ModelError::Empty { file });
+    }
+    if start.starts_with(LFS_POINTER) {
+        return Err(ModelError::LfsPointer { file });
+    }
+    let named = |ending: &str| path.extension().is_some_and(|e| e == ending);
+    let tensors = if !named("safetensors") && zip::looks_like_zip(start) {
+        torch_file::read(&file, &bytes)?
+    } else if !named("safetensors") && torch_file::looks_like_old_torch(start) {
+        return Err(ModelError::OldTorch { file });
+    } else if named("pth") || named("pt") || named("bin") {
+        let message = "it is no zip file".to_owned();
+        return Err(ModelError::Torch { file, message });
+    } else {
+        safetensors_file::read(&file, &bytes)?
+    };
+    // What was read so far is names; the values come when they are needed.
+    bytes.release(0..bytes.as_slice().len());
+    Ok(tensors)
 }

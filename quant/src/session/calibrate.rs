@@ -267,7 +267,7 @@ pub(super) fn weight_sketches(
             }
             let mut sketch = Sketch::new(site.layout.channels);
             if let Some(param) = graph.weight_of(site.node) {
-                sketch.observe(&param.data, site.layout)?;
+                param.data.once(|values| sketch.observe(values, site.layout))?;
             }
             Ok(Some(Arc::new(sketch)))
         })

@@ -109,7 +109,7 @@ fn codes(graph: &Graph, index: usize, params: &Params) -> Result<Payload<'static
         SessionError::Export(ExportError::Tensor { tensor: site.id.to_string(), reason: reason.to_owned() })
     };
     let param = graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
-    let mut values = param.data.as_ref().clone();
+    let mut values = param.data.to_vec();
     params.check(site.layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
     quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
     let rows = site.layout.channels;

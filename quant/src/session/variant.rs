@@ -99,7 +99,7 @@ impl Session {
             .map(|site| match site.operand {
                 Some(operand) => nodes[base.node(site.node).inputs[operand].index()],
                 None => match (graph.weight_of(site.node), base.weight_of(site.node)) {
-                    (Some(new), Some(old)) => !Arc::ptr_eq(&new.data, &old.data),
+                    (Some(new), Some(old)) => !new.data.same(&old.data),
                     _ => false,
                 },
             })

@@ -34,7 +34,7 @@ pub(super) fn apply(made: &mut Rewritten, norm: NodeId) -> Result<(), String> {
         ((f64::from(bias[c]) - f64::from(of(mean)[c])) * factor[c] + f64::from(of(beta)[c])) as f32
     };
     let new_bias = (0..factor.len()).map(moved).collect();
-    let mut data = graph.param(weight).data.as_ref().clone();
+    let mut data = graph.param(weight).data.to_vec();
     let row = data.len() / factor.len().max(1);
     for (values, k) in data.chunks_exact_mut(row.max(1)).zip(&factor) {
         for w in values {

@@ -100,7 +100,7 @@ pub(super) fn apply(
     }
     for &layer in &pattern.linears {
         let Op::Linear { weight, .. } = graph.node(layer).op else { continue };
-        let mut data = graph.param(weight).data.as_ref().clone();
+        let mut data = graph.param(weight).data.to_vec();
         for row in data.chunks_exact_mut(pattern.channels) {
             row.iter_mut().zip(scale).for_each(|(w, s)| *w *= s);
         }

@@ -194,7 +194,7 @@ fn fold(graph: &mut Graph, layer: NodeId, signs: &[f32]) -> Result<(), String> {
     let (Op::Linear { weight, bias } | Op::Conv { weight, bias, .. }) = graph.node(layer).op else {
         return Ok(());
     };
-    let mut data = graph.param(weight).data.as_ref().clone();
+    let mut data = graph.param(weight).data.to_vec();
     let row = (data.len() / signs.len().max(1)).max(1);
     for (values, sign) in data.chunks_exact_mut(row).zip(signs) {
         for w in values {

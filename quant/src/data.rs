@@ -20,7 +20,7 @@ pub use error::DataError;
 pub use files::{DirFiles, EmbeddedFiles, Files};
 pub use image::{MAX_IMAGE_FILE, MAX_PIXELS, MAX_SIDE, RgbImage, decode_image, decode_mask};
 pub use manifest::{Entry, Point, read_jsonl};
-pub use preprocess::{Geometry, Pixels, PreprocessorConfig, Size};
+pub use preprocess::{CropRounding, Geometry, Pixels, PreprocessorConfig, Size};
 pub use resize::{Filter, resize_mask, resize_rgb};
 pub use sample::{Duplicate, Sample, SampleSet, duplicates};
 pub use text::{Encoded, TextEncoder, TextWarning, Truncation};

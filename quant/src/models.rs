@@ -4,14 +4,23 @@
 //! checkpoint's names.
 
 mod architecture;
+mod bert;
+mod clip;
+mod clipseg;
+mod deit;
+mod dinov2;
 mod error;
 pub mod lavt;
 mod mapping;
 pub mod onnx;
 mod open;
+mod parts;
 mod source;
+mod swin;
 mod task;
+mod vit;
 mod weights;
+mod yolos;
 
 pub use error::ModelError;
 pub use open::{Model, ModelFiles, open, open_for};

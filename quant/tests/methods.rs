@@ -185,7 +185,7 @@ fn exponents_are_chosen_by_the_loss_of_the_results() {
                 let inputs = session.inputs(set, i).unwrap();
                 let run = |q| session.engine().run(&inputs, q, None, &mut NoTap, &Cancel::default()).unwrap();
                 let (a, b) = (run(&none), run(&quantization));
-                OutputLoss::of_shape(a.outputs[0].shape()).between(&a.outputs[0], &b.outputs[0])
+                OutputLoss::PixelDivergence.between(&a.outputs[0], &b.outputs[0])
             })
             .sum()
     };

@@ -36,6 +36,15 @@ pub enum Size {
     },
 }
 
+/// Where a crop lies if it cannot lie in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CropRounding {
+    /// Half a pixel to the left and up: Hugging Face.
+    Down,
+    /// On the even pixel: torchvision, and so timm.
+    HalfToEven,
+}
+
 /// How pictures become tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreprocessorConfig {
@@ -47,6 +56,8 @@ pub struct PreprocessorConfig {
     pub multiple_of: u32,
     /// `(height, width)` to cut from the centre.
     pub crop: Option<(u32, u32)>,
+    /// Where the crop lies if it cannot lie in the middle.
+    pub crop_rounding: CropRounding,
     /// Factor from 0..=255, usually 1/255.
     pub rescale: Option<f64>,
     /// Mean and standard deviation per channel, after rescaling.
@@ -95,8 +106,7 @@ impl PreprocessorConfig {
         let fields: Map<String, Value> =
             serde_json::from_slice(json).map_err(|e| bad(format!("not a JSON object: {e}")))?;
         let fields = Fields { path, fields: &fields };
-        let processor = fields.text("image_processor_type")?.or(fields.text("feature_extractor_type")?);
-        let yolos = processor.is_some_and(|p| p.starts_with("Yolos"));
+        let yolos = fields.processor()?.is_some_and(|p| p.starts_with("Yolos"));
 
         let resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
         let filter = match fields.number("resample")? {
@@ -138,7 +148,20 @@ impl PreprocessorConfig {
             // Padding to the largest picture of a batch: nothing to do for one picture.
             _ => None,
         };
-        Ok(Self { resize, filter, multiple_of: if yolos { 16 } else { 1 }, crop, rescale, normalize, pad })
+        let multiple_of = if yolos { 16 } else { 1 };
+        let crop_rounding = CropRounding::Down;
+        Ok(Self { resize, filter, multiple_of, crop, crop_rounding, rescale, normalize, pad })
+    }
+
+    /// Height and width of every tensor, where they do not depend on the picture.
+    pub fn fixed_size(&self) -> Option<(usize, usize)> {
+        let (height, width) = match (self.pad, self.crop, self.resize) {
+            (Some((h, w)), None, Some(Size::Longest(side))) if side <= h && side <= w => (h, w),
+            (None, Some(cropped), _) => cropped,
+            (None, None, Some(Size::Exact { height, width })) => (height, width),
+            _ => return None,
+        };
+        Some((height as usize, width as usize))
     }
 
     /// The same with tensors of one size for all pictures: they keep their shape and are padded, as pictures of a batch are;
@@ -208,13 +231,26 @@ impl PreprocessorConfig {
         let resized = self.resize.map_or((width, height), |size| size.of(width, height, self.multiple_of));
         let (cropped, offset) = match self.crop {
             Some((ch, cw)) => {
-                let start = |whole: u32, part: u32| (i64::from(whole) - i64::from(part)).div_euclid(2);
+                let start = |whole: u32, part: u32| self.crop_rounding.start(whole, part);
                 ((cw, ch), (start(resized.0, cw), start(resized.1, ch)))
             }
             None => (resized, (0, 0)),
         };
         let output = self.pad.map_or(cropped, |(ph, pw)| (pw.max(cropped.0), ph.max(cropped.1)));
         Geometry { original: (width, height), resized, offset, cropped, output }
+    }
+}
+
+impl CropRounding {
+    /// The first of `part` pixels in the middle of `whole`; negative if there are fewer.
+    fn start(self, whole: u32, part: u32) -> i64 {
+        let left = i64::from(whole) - i64::from(part);
+        match self {
+            Self::Down => left.div_euclid(2),
+            // torchvision rounds `left / 2` to even, but pads pictures that are too small by whole halves.
+            Self::HalfToEven if left < 0 => left / 2,
+            Self::HalfToEven => left / 2 + i64::from(left % 4 == 3),
+        }
     }
 }
 
@@ -355,6 +391,17 @@ impl Fields<'_> {
         Ok(out)
     }
 
+    /// The class that wrote the file, if it says so.
+    fn processor(&self) -> Result<Option<&str>, DataError> {
+        Ok(self.text("image_processor_type")?.or(self.text("feature_extractor_type")?))
+    }
+
+    /// Whether the class reads one number as both sides of a square.
+    fn gives_squares(&self) -> Result<bool, DataError> {
+        let squares = ["ViT", "DeiT", "CLIPSeg", "Beit", "Segformer"];
+        Ok(self.processor()?.is_some_and(|name| squares.iter().any(|start| name.starts_with(start))))
+    }
+
     fn size(&self, field: &str) -> Result<Size, DataError> {
         let wrong = || {
             self.wrong(
@@ -367,9 +414,10 @@ impl Fields<'_> {
         };
         let value = self.get(field).ok_or_else(wrong)?;
         if value.is_number() {
-            // Old CLIP files: one number is the shortest edge of `size` and both sides of `crop_size`.
+            // Old files: one number is both sides of `crop_size`, and of the `size` of processors that give squares;
+            // the others (CLIP's) mean the shortest edge.
             let n = side(value).ok_or_else(wrong)?;
-            return Ok(if field == "size" {
+            return Ok(if field == "size" && !self.gives_squares()? {
                 Size::Shortest { short: n, longest: None }
             } else {
                 Size::Exact { height: n, width: n }
@@ -429,6 +477,13 @@ mod tests {
     }
 
     #[test]
+    fn crops_lie_where_their_code_puts_them() {
+        let starts = |rounding: CropRounding| [32, 33, 34, 35, 36, 37, 31, 29].map(|n| rounding.start(n, 32));
+        assert_eq!(starts(CropRounding::Down), [0, 0, 1, 1, 2, 2, -1, -2]);
+        assert_eq!(starts(CropRounding::HalfToEven), [0, 0, 1, 2, 2, 2, 0, -1]);
+    }
+
+    #[test]
     fn masks_go_there_and_back() {
         let json = br#"{"size": {"shortest_edge": 32}, "resample": 3, "do_center_crop": true,
             "crop_size": 32, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}"#;
@@ -460,6 +515,20 @@ mod tests {
         let pixels = config.apply(&image).unwrap();
         assert_eq!(pixels.values[..8], [1.0; 8]);
         assert_eq!(pixels.values[8..16], [0.0; 8]);
+    }
+
+    #[test]
+    fn one_number_is_a_square_or_the_shortest_edge() {
+        let read = |kind: &str| {
+            let json = format!(
+                r#"{{"feature_extractor_type": "{kind}", "size": 352, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}}"#
+            );
+            PreprocessorConfig::from_json("c", json.as_bytes()).unwrap()
+        };
+        let (clip, vit) = (read("CLIPFeatureExtractor"), read("ViTFeatureExtractor"));
+        assert_eq!(clip.resize, Some(Size::Shortest { short: 352, longest: None }));
+        assert_eq!(vit.resize, Some(Size::Exact { height: 352, width: 352 }));
+        assert_eq!((clip.fixed_size(), vit.fixed_size()), (None, Some((352, 352))));
     }
 
     #[test]

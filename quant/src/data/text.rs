@@ -4,9 +4,9 @@
 //! `[SEP]` may be lost), padded with `[PAD]`. CLIP keeps its end token instead when it cuts; see
 //! [`Truncation`].
 
-use std::collections::HashMap;
+mod vocabulary;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::{DataError, Files};
@@ -15,8 +15,8 @@ use super::{DataError, Files};
 const MAX_TEXT: usize = 16 << 10;
 /// Most ids that a model may ask for.
 const MAX_TOKENS: usize = 4096;
-/// Longest word of a vocabulary, in bytes.
-const MAX_WORD: usize = 4096;
+/// Files that a tokenizer can be made from, the first that is there.
+const KINDS: [&[&str]; 3] = [&["tokenizer.json"], &["vocab.txt"], &["vocab.json", "merges.txt"]];
 
 /// What is given up when a sentence has too many ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,10 +79,15 @@ impl std::fmt::Debug for TextEncoder {
 }
 
 impl TextEncoder {
-    /// Reads `tokenizer.json`, or else `vocab.txt` as lower-casing BERT WordPiece. `max_tokens` includes the
-    /// special tokens.
+    /// Whether a folder has the files of a tokenizer.
+    pub fn is_in(files: &dyn Files) -> bool {
+        kind(files).is_some()
+    }
+
+    /// Reads `tokenizer.json`, or else `vocab.txt` as BERT's WordPiece, or else `vocab.json` and `merges.txt` as CLIP's
+    /// byte pairs. `max_tokens` includes the special tokens.
     pub fn read(files: &dyn Files, max_tokens: usize, truncation: Truncation) -> Result<Self, DataError> {
-        let path = if files.contains("tokenizer.json") { "tokenizer.json" } else { "vocab.txt" };
+        let path = kind(files).unwrap_or(KINDS[0][0]);
         let shown = files.display(path);
         let failed = |reason: String| DataError::Tokenizer { path: shown.clone(), reason };
         if !(2..=MAX_TOKENS).contains(&max_tokens) {
@@ -90,17 +95,19 @@ impl TextEncoder {
                 "the model asks for {max_tokens} tokens; expected 2 to {MAX_TOKENS}"
             )));
         }
-        let mut tokenizer = if path == "tokenizer.json" {
-            tokenizer_json(&files.read(path)?)
-                .map_err(|e| failed(format!("not a tokenizer of the `tokenizers` library: {e}")))?
-        } else {
-            let bytes = files.read(path).map_err(|e| match e {
-                DataError::Missing { .. } => failed(
-                    "no tokenizer.json and no vocab.txt beside the model; copy one of them there".to_owned(),
-                ),
-                other => other,
-            })?;
-            word_piece(&bytes).map_err(failed)?
+        let bytes = files.read(path).map_err(|e| match e {
+            DataError::Missing { .. } => failed(
+                "no tokenizer.json, no vocab.txt and no vocab.json with merges.txt beside the model; copy the tokenizer \
+                 there"
+                    .to_owned(),
+            ),
+            other => other,
+        })?;
+        let mut tokenizer = match path {
+            "vocab.txt" => vocabulary::word_piece(&bytes, settings(files).as_ref()).map_err(failed)?,
+            "vocab.json" => vocabulary::byte_pairs(&bytes, &files.read("merges.txt")?).map_err(failed)?,
+            _ => tokenizer_json(&bytes)
+                .map_err(|e| failed(format!("not a tokenizer of the `tokenizers` library: {e}")))?,
         };
         // The file's own settings are for training batches; the model's length is given.
         tokenizer.with_truncation(None).map_err(|e| failed(e.to_string()))?;
@@ -170,6 +177,21 @@ impl TextEncoder {
     }
 }
 
+/// The first file of the tokenizer that a folder has.
+fn kind(files: &dyn Files) -> Option<&'static str> {
+    KINDS
+        .iter()
+        .find(|names| names.iter().all(|name| files.contains(name)))
+        .and_then(|names| names.first().copied())
+}
+
+/// `tokenizer_config.json`, when a readable one is there.
+fn settings(files: &dyn Files) -> Option<Value> {
+    let name = "tokenizer_config.json";
+    let bytes = files.contains(name).then(|| files.read(name).ok())??;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// A special token's text from `tokenizer_config.json` or `special_tokens_map.json`, when one is there.
 fn named(files: &dyn Files, field: &str) -> Option<String> {
     ["tokenizer_config.json", "special_tokens_map.json"].iter().find_map(|name| {
@@ -178,48 +200,6 @@ fn named(files: &dyn Files, field: &str) -> Option<String> {
         let token = json.get(field)?;
         token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
     })
-}
-
-/// BERT's lower-casing WordPiece from a `vocab.txt`, one word a line.
-fn word_piece(bytes: &[u8]) -> Result<Tokenizer, String> {
-    let text = std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 text: {e}"))?;
-    let mut vocabulary: HashMap<String, u32> = HashMap::new();
-    for (i, word) in text.lines().enumerate() {
-        if word.len() > MAX_WORD {
-            return Err(format!("line {}: a word of {} bytes; expected one word a line", i + 1, word.len()));
-        }
-        let id = u32::try_from(i).map_err(|_| "too many words".to_owned())?;
-        vocabulary.entry(word.trim_end().to_owned()).or_insert(id);
-    }
-    let special = |word: &str| {
-        vocabulary.get(word).copied().ok_or_else(|| format!("no line `{word}`; expected a BERT vocabulary"))
-    };
-    special("[UNK]")?;
-    let (cls, sep) = (special("[CLS]")?, special("[SEP]")?);
-    // Written in a sentence, the special tokens mean themselves.
-    let added: Vec<Value> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        .iter()
-        .filter_map(|word| {
-            vocabulary.get(*word).map(|id| {
-                json!({"id": id, "content": word, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": true})
-            })
-        })
-        .collect();
-    let file = json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": added,
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-            "strip_accents": null, "lowercase": true},
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", sep], "cls": ["[CLS]", cls]},
-        "decoder": null,
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100, "vocab": vocabulary},
-    });
-    guarded(|| Tokenizer::from_bytes(file.to_string()))
 }
 
 /// A `tokenizer.json`. The library panics on some files that are not JSON or have an unknown decoder; so the
@@ -288,12 +268,64 @@ mod tests {
     fn bad_tokenizers_are_errors() {
         let read =
             |files: EmbeddedFiles, n| TextEncoder::read(&files, n, Truncation::Cut).unwrap_err().to_string();
-        assert!(read(EmbeddedFiles(&[]), 20).contains("copy one of them"));
+        assert!(read(EmbeddedFiles(&[]), 20).contains("copy the tokenizer"));
         assert!(read(EmbeddedFiles(&[("tokenizer.json", b"{}")]), 20).contains("tokenizer.json"));
         assert!(read(EmbeddedFiles(&[("vocab.txt", b"a\nb")]), 20).contains("[UNK]"));
         assert!(read(EmbeddedFiles(&[("vocab.txt", b"\xff\xfe")]), 20).contains("UTF-8"));
         assert!(read(FOLDERS[0], 0).contains("0 tokens"));
         assert!(read(FOLDERS[0], usize::MAX).contains("expected 2"));
+    }
+
+    const CLIP: EmbeddedFiles = EmbeddedFiles(&[
+        ("vocab.json", include_bytes!("../../../tests/fixtures/clip_tiny/vocab.json")),
+        ("merges.txt", include_bytes!("../../../tests/fixtures/clip_tiny/merges.txt")),
+    ]);
+    const CLIP_CASES: &[u8] = include_bytes!("../../../tests/fixtures/clip_tiny/tokenizer_cases.json");
+
+    #[test]
+    fn byte_pairs_equal_the_original_tokenization() {
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(CLIP_CASES).unwrap();
+        let encoder = TextEncoder::read(&CLIP, 24, Truncation::KeepLast).unwrap();
+        for case in &cases {
+            let text = case["text"].as_str().unwrap();
+            let encoded = encoder.ids(text).unwrap();
+            assert_eq!(encoded.input_ids, ids(&case["padded24_input_ids"]), "{text}");
+            assert_eq!(encoded.attention_mask, ids(&case["padded24_attention_mask"]), "{text}");
+            assert!(encoded.warnings.iter().all(|w| matches!(w, TextWarning::Truncated { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_case_of_words_is_kept_where_the_settings_say_so() {
+        let vocabulary: &[u8] = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nRed\nred\ncar\n";
+        let read = |settings: &'static [u8]| {
+            let files: Vec<(&str, &[u8])> =
+                vec![("vocab.txt", vocabulary), ("tokenizer_config.json", settings)];
+            let files = EmbeddedFiles(Vec::leak(files));
+            TextEncoder::read(&files, 5, Truncation::KeepLast).unwrap().ids("Red car").unwrap().input_ids
+        };
+        assert_eq!(read(br#"{"do_lower_case": false}"#), [2, 4, 6, 3, 0]);
+        assert_eq!(read(br#"{"do_lower_case": true}"#), [2, 5, 6, 3, 0]);
+        assert_eq!(read(b"no json"), [2, 5, 6, 3, 0]);
+    }
+
+    #[test]
+    fn bad_byte_pairs_are_errors() {
+        let read = |vocabulary: &'static [u8], merges: &'static [u8]| {
+            let files = EmbeddedFiles(Vec::leak(vec![("vocab.json", vocabulary), ("merges.txt", merges)]));
+            TextEncoder::read(&files, 24, Truncation::KeepLast).unwrap_err().to_string()
+        };
+        let ends: &[u8] = br#"{"a": 0, "<|startoftext|>": 1, "<|endoftext|>": 2}"#;
+        assert!(read(b"[1]", b"").contains("JSON object"));
+        assert!(read(br#"{"a": 0}"#, b"").contains("<|startoftext|>"));
+        assert!(read(br#"{"a": -1}"#, b"").contains("JSON object"));
+        assert!(read(ends, b"#version: 0.2\na b c").contains("line 2"));
+        assert!(read(ends, b"a\n").contains("line 1"));
+        assert!(read(ends, b"\xff").contains("UTF-8"));
+        // A pair that no symbol came from.
+        assert!(read(ends, b"a a").contains("vocab.json"));
+        // Without merges.txt there is no tokenizer.
+        assert!(!TextEncoder::is_in(&EmbeddedFiles(&[("vocab.json", b"{}")])));
     }
 
     #[test]

@@ -1,6 +1,35 @@
 //! How far a result under a plan is from that of full precision, in the terms of the task.
 
 use crate::exec::Value;
+use crate::models::{MaskRule, Task};
+
+/// The distance of a run's outputs from those of full precision, both by name, in the terms of the task: per pixel or per
+/// class the divergence of the probabilities; for boxes the divergence of their classes plus the mean distance of their
+/// coordinates (shares of the picture); for everything else the mean squared difference of the first output that
+/// counts (DetPTQ, Liu et al. 2023, names these losses; its code is not public). Infinite if an output is missing or not
+/// finite.
+pub fn between_outputs(task: &Task, reference: &[(String, Value)], other: &[(String, Value)]) -> f64 {
+    let find = |outputs: &[(String, Value)], name: &str| {
+        outputs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    };
+    let by = |loss: OutputLoss, name: &str| match (find(reference, name), find(other, name)) {
+        (Some(a), Some(b)) => loss.between(&a, &b),
+        _ => f64::INFINITY,
+    };
+    match task {
+        Task::Mask { logits, rule: MaskRule::Second } => by(OutputLoss::PixelDivergence, logits),
+        Task::Mask { logits, .. } => by(OutputLoss::BitDivergence, logits),
+        Task::Classes { logits, .. } => by(OutputLoss::ClassDivergence, logits),
+        Task::Boxes { logits, boxes, .. } => {
+            by(OutputLoss::ClassDivergence, logits) + by(OutputLoss::Distances, boxes)
+        }
+        Task::Letters { scores, .. } => by(OutputLoss::ClassDivergence, scores),
+        Task::Embeddings { outputs } => {
+            outputs.first().map_or(f64::INFINITY, |name| by(OutputLoss::Squares, name))
+        }
+        Task::Tensors => reference.first().map_or(f64::INFINITY, |(name, _)| by(OutputLoss::Squares, name)),
+    }
+}
 
 /// Which distance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,20 +38,15 @@ pub enum OutputLoss {
     PixelDivergence,
     /// `[…, classes]`: mean over the rows of the divergence of the class probabilities.
     ClassDivergence,
+    /// One logit per pixel: mean over the pixels of the divergence of the probabilities of being set.
+    BitDivergence,
+    /// Mean magnitude of the differences.
+    Distances,
     /// Anything else: mean squared difference.
     Squares,
 }
 
 impl OutputLoss {
-    /// The distance that fits results of this shape: rank 4 with classes is a segmentation, rank 2 a classification.
-    pub fn of_shape(shape: &[usize]) -> Self {
-        match shape {
-            [1, classes, _, _] if *classes > 1 => Self::PixelDivergence,
-            [_, classes] if *classes > 1 => Self::ClassDivergence,
-            _ => Self::Squares,
-        }
-    }
-
     /// The distance of `other` from `reference`, which have one shape; infinite if anything is not finite.
     pub fn between(self, reference: &Value, other: &Value) -> f64 {
         let (a, b, shape) = (reference.as_slice(), other.as_slice(), reference.shape());
@@ -40,6 +64,14 @@ impl OutputLoss {
                 };
                 (0..rows).map(of_row).sum::<f64>() / rows as f64
             }
+            Self::BitDivergence => {
+                a.iter().zip(b).map(|(a, b)| bit_divergence(f64::from(*a), f64::from(*b))).sum::<f64>()
+                    / a.len() as f64
+            }
+            Self::Distances => {
+                a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).sum::<f64>()
+                    / a.len() as f64
+            }
             Self::Squares => {
                 let squares = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
                 squares.sum::<f64>() / a.len() as f64
@@ -47,6 +79,16 @@ impl OutputLoss {
         };
         if loss.is_finite() { loss } else { f64::INFINITY }
     }
+}
+
+/// `p ln(p / q) + (1 - p) ln((1 - p) / (1 - q))` with the sigmoids `p`, `q` of two logits.
+fn bit_divergence(reference: f64, other: f64) -> f64 {
+    // ln(1 - sigmoid(x)) = -ln(1 + e^x), without overflow.
+    let log_not = |x: f64| -(x.max(0.0) + (-x.abs()).exp().ln_1p());
+    let p = 1.0 / (1.0 + (-reference).exp());
+    // ln p - ln q = (x + ln(1-p)) - (y + ln(1-q)) since ln(p / (1-p)) = x.
+    let not = log_not(reference) - log_not(other);
+    (p * (reference - other + not) + (1.0 - p) * not).max(0.0)
 }
 
 /// The mean over positions of `Σ p (ln p - ln q)` with the softmax over classes of logits `[classes, positions]`.
@@ -72,30 +114,59 @@ fn divergence(reference: &[f32], other: &[f32], classes: usize, positions: usize
 
 #[cfg(test)]
 mod tests {
-    use super::OutputLoss;
+    use super::{OutputLoss, between_outputs};
     use crate::exec::Value;
+    use crate::models::Task;
+
+    fn named(name: &str, shape: &[usize], data: &[f32]) -> (String, Value) {
+        (name.to_owned(), Value::new(shape.to_vec(), data.to_vec()))
+    }
 
     #[test]
     fn divergences_are_those_of_the_probabilities() {
         // Probabilities (0.5, 0.5) against (0.8, 0.2), and equal ones.
         let reference = Value::new(vec![1, 2, 1, 2], vec![0.0, 1.0, 0.0, 3.0]);
         let other = Value::new(vec![1, 2, 1, 2], vec![(4.0_f32).ln(), 1.0, 0.0, 3.0]);
-        let expected = 0.5 * (0.5 * (0.5_f64 / 0.8).ln() + 0.5 * (0.5_f64 / 0.2).ln());
-        let loss = OutputLoss::of_shape(reference.shape());
-        assert_eq!(loss, OutputLoss::PixelDivergence);
-        assert!((loss.between(&reference, &other) - expected).abs() < 1e-7);
+        let one = 0.5 * (0.5_f64 / 0.8).ln() + 0.5 * (0.5_f64 / 0.2).ln();
+        let loss = OutputLoss::PixelDivergence;
+        assert!((loss.between(&reference, &other) - 0.5 * one).abs() < 1e-7);
         assert_eq!(loss.between(&reference, &reference), 0.0);
         let rows = |x: &[f32]| Value::new(vec![2, 2], x.to_vec());
-        let loss = OutputLoss::of_shape(&[2, 2]);
-        let found = loss.between(&rows(&[0.0, 0.0, 1.0, 3.0]), &rows(&[(4.0_f32).ln(), 0.0, 1.0, 3.0]));
-        assert!((found - expected).abs() < 1e-7, "{found} {expected}");
+        let found = OutputLoss::ClassDivergence
+            .between(&rows(&[0.0, 0.0, 1.0, 3.0]), &rows(&[(4.0_f32).ln(), 0.0, 1.0, 3.0]));
+        assert!((found - 0.5 * one).abs() < 1e-7, "{found} {one}");
+        // One logit of ln 4 is a probability of 0.8.
+        let bit = |x: f32| Value::new(vec![1, 1, 1], vec![x]);
+        let found = OutputLoss::BitDivergence.between(&bit(0.0), &bit(4.0_f32.ln()));
+        assert!((found - one).abs() < 1e-7, "{found} {one}");
+        assert!(OutputLoss::BitDivergence.between(&bit(900.0), &bit(-900.0)) > 1000.0);
+        assert_eq!(OutputLoss::BitDivergence.between(&bit(900.0), &bit(900.0)), 0.0);
+    }
+
+    #[test]
+    fn boxes_count_by_class_and_place() {
+        let outputs = |logit: f32, x: f32| {
+            [named("logits", &[1, 1, 2], &[logit, 0.0]), named("boxes", &[1, 1, 4], &[x, 0.5, 0.5, 0.5])]
+        };
+        let task = Task::Boxes {
+            logits: "logits".to_owned(),
+            boxes: "boxes".to_owned(),
+            labels: vec!["cat".to_owned()],
+        };
+        let reference = outputs(0.0, 0.25);
+        assert_eq!(between_outputs(&task, &reference, &reference), 0.0);
+        assert_eq!(between_outputs(&task, &reference, &outputs(0.0, 0.75)), 0.125);
+        let class = 0.5 * (0.5_f64 / 0.8).ln() + 0.5 * (0.5_f64 / 0.2).ln();
+        let both = between_outputs(&task, &reference, &outputs(4.0_f32.ln(), 0.75));
+        assert!((both - 0.125 - class).abs() < 1e-7, "{both}");
+        assert_eq!(between_outputs(&task, &reference, &reference[..1]), f64::INFINITY);
+        assert_eq!(between_outputs(&Task::Tensors, &[], &[]), f64::INFINITY);
     }
 
     #[test]
     fn what_is_not_finite_is_as_far_as_can_be() {
         let value = |x: f32| Value::new(vec![1, 3, 4], vec![x; 12]);
-        let loss = OutputLoss::of_shape(&[1, 3, 4]);
-        assert_eq!(loss, OutputLoss::Squares);
+        let loss = OutputLoss::Squares;
         assert_eq!(loss.between(&value(1.0), &value(3.0)), 4.0);
         assert_eq!(loss.between(&value(1.0), &value(f32::NAN)), f64::INFINITY);
         assert_eq!(loss.between(&value(1.0), &Value::new(vec![1], vec![1.0])), f64::INFINITY);

@@ -173,7 +173,8 @@ impl<'w> Scope<'_, 'w> {
         if *count == 1 { name } else { format!("{name}_{count}") }
     }
 
-    fn fail<T>(&self, name: &str, message: String) -> Result<T, ModelError> {
+    /// An error at a node of this scope.
+    pub(crate) fn fail<T>(&self, name: &str, message: String) -> Result<T, ModelError> {
         Err(ModelError::Graph { node: self.full(name), message })
     }
 
@@ -208,17 +209,29 @@ impl<'w> Scope<'_, 'w> {
 
     /// `x · Wᵀ + b`; the bias is used if the checkpoint has one. `x`: `[…, in]`.
     pub fn linear(&mut self, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
+        let weight = self.full(&format!("{name}.weight"));
+        let bias = self.full(&format!("{name}.bias"));
+        self.linear_of(name, &weight, &bias, x)
+    }
+
+    /// [`Scope::linear`] with a weight and a bias of other modules, given by their whole names (tied weights).
+    pub fn linear_of(
+        &mut self,
+        name: &str,
+        weight_name: &str,
+        bias_name: &str,
+        x: NodeId,
+    ) -> Result<NodeId, ModelError> {
         let mut shape = self.shape(x);
         let Some(last) = shape.last_mut() else { return self.fail(name, "its operand is a scalar".into()) };
-        let weight_name = self.full(&format!("{name}.weight"));
-        let weight = self.builder.param(&weight_name, None)?;
+        let weight = self.builder.param(weight_name, None)?;
         let found = self.builder.graph.param(weight).shape.clone();
         if found.len() != 2 || found[1] != *last {
             let out = found.first().copied().unwrap_or(0);
-            return Err(self.wrong_shape(weight_name, vec![out, *last], found));
+            return Err(self.wrong_shape(weight_name.to_owned(), vec![out, *last], found));
         }
         *last = found[0];
-        let bias = self.bias(name, found[0])?;
+        let bias = self.bias(bias_name, found[0])?;
         self.builder.push(join(&self.path, name), Op::Linear { weight, bias }, vec![x], shape)
     }
 
@@ -248,7 +261,7 @@ impl<'w> Scope<'_, 'w> {
             };
             shape.push(out);
         }
-        let bias = self.bias(name, w[0])?;
+        let bias = self.bias(&self.full(&format!("{name}.bias")), w[0])?;
         self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
     }
 
@@ -278,17 +291,17 @@ impl<'w> Scope<'_, 'w> {
         let (Some(h), Some(width)) = (extent(0), extent(1)) else {
             return self.fail(name, format!("{geometry:?} leaves nothing of {input:?}"));
         };
-        let bias = self.bias(name, w[1])?;
+        let bias = self.bias(&self.full(&format!("{name}.bias")), w[1])?;
         let op = Op::ConvTranspose { weight, bias, geometry, output_padding };
         self.builder.push(join(&self.path, name), op, vec![x], vec![input[0], w[1], h, width])
     }
 
+    /// The bias of this whole name, if the checkpoint has one.
     fn bias(&mut self, name: &str, out: usize) -> Result<Option<ParamId>, ModelError> {
-        let bias = self.full(&format!("{name}.bias"));
-        if self.builder.weights.shape(&bias).is_none() {
+        if self.builder.weights.shape(name).is_none() {
             return Ok(None);
         }
-        self.builder.param(&bias, Some(&[out])).map(Some)
+        self.builder.param(name, Some(&[out])).map(Some)
     }
 
     fn wrong_shape(&self, tensor: String, expected: Vec<usize>, found: Vec<usize>) -> ModelError {

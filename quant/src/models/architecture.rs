@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use super::task::Task;
-use super::{ModelError, lavt};
+use super::{ModelError, bert, clip, clipseg, deit, dinov2, lavt, swin, vit, yolos};
 use crate::data::{PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -29,8 +29,17 @@ pub(super) struct Architecture {
 }
 
 /// All of them; the first that recognises a model builds it.
-const ARCHITECTURES: &[Architecture] =
-    &[Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open }];
+const ARCHITECTURES: &[Architecture] = &[
+    Architecture { name: "lavt", recognises: lavt::recognises, build: lavt::open },
+    Architecture { name: "bert", recognises: bert::recognises, build: bert::open },
+    Architecture { name: "clip", recognises: clip::recognises, build: clip::open },
+    Architecture { name: "clipseg", recognises: clipseg::recognises, build: clipseg::open },
+    Architecture { name: "dinov2", recognises: dinov2::recognises, build: dinov2::open },
+    Architecture { name: "deit", recognises: deit::recognises, build: deit::open },
+    Architecture { name: "vit", recognises: vit::recognises, build: vit::open },
+    Architecture { name: "yolos", recognises: yolos::recognises, build: yolos::open },
+    Architecture { name: "swin", recognises: swin::recognises, build: swin::open },
+];
 
 /// The architecture of a model.
 pub(super) fn of(source: &Source<'_>) -> Result<&'static Architecture, ModelError> {

@@ -5,7 +5,6 @@
 //! Inputs: `pixel_values [1, 3, H, W]`, `input_ids [1, N]`, `attention_mask [1, N]`; output `logits [1, 2, H, W]`
 //! (channel 1 is the object).
 
-mod bert;
 mod config;
 mod decoder;
 mod fusion;
@@ -14,10 +13,15 @@ mod swin;
 pub use config::LavtConfig;
 
 use super::architecture::Built;
+use super::parts::bert;
 use super::source::Source;
 use super::{InputShapes, MaskRule, ModelError, Task, Weights};
 use crate::data::{PreprocessorConfig, TextEncoder, Truncation};
+use crate::exec::kernels::activation::Activation;
 use crate::graph::{Builder, Graph};
+
+/// Added to scores of padding tokens; the value of the BERT that LAVT was published with.
+const MASKED: f32 = -10_000.0;
 
 /// Whether the configuration is one of LAVT.
 pub(super) fn recognises(source: &Source<'_>) -> bool {
@@ -49,7 +53,14 @@ pub fn build(config: &LavtConfig, weights: &Weights, shapes: &InputShapes) -> Re
     let pixels = g.input("pixel_values", &[1, config.swin.in_chans, height, width])?;
     let ids = g.input("input_ids", &[1, tokens])?;
     let mask = g.input("attention_mask", &[1, tokens])?;
-    let words = bert::encode(&mut g.at("text_encoder"), &config.bert, ids, mask)?;
+    let encoder = bert::Encoder {
+        layers: config.bert.num_hidden_layers,
+        heads: config.bert.num_attention_heads,
+        eps: config.bert.layer_norm_eps,
+        activation: Activation::Gelu,
+        masked: MASKED,
+    };
+    let words = bert::encode(&mut g.at("text_encoder"), &encoder, ids, mask, None)?;
     let words = g.permute(words, &[0, 2, 1])?;
     let levels = swin::backbone(&mut g.at("backbone"), config, pixels, words, mask)?;
     let logits = decoder::decode(&mut g.at("classifier"), &config.decoder, levels)?;

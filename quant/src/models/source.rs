@@ -109,7 +109,6 @@ impl Source<'_> {
         ModelError::Config { file: self.files.display(CONFIG), message }
     }
 
-    #[allow(dead_code, reason = "for the classifiers that are being added")]
     /// The names of classes: `id2label` of the configuration, else numbers.
     pub(crate) fn labels(&self, count: usize) -> Vec<String> {
         let names = self.config.as_ref().and_then(|c| c.get("id2label")).and_then(Value::as_object);

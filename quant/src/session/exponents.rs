@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{FittedPlan, Session, SessionError};
-use crate::eval::output_loss::OutputLoss;
+use crate::eval::output_loss::between_outputs;
 use crate::exec::{ActivationCache, Cancel, NoTap, Quantization, Value};
 use crate::method::EXPONENTS;
 use crate::plan::{Plan, SitePlan};
@@ -32,18 +32,19 @@ impl Session {
             .map(|i| Ok(self.sample_inputs(set, i, None)?.values))
             .collect::<Result<Vec<Vec<Value>>, SessionError>>()?;
         let cache = ActivationCache::new(CACHE_BYTES);
-        let results = |params: &[Option<Arc<Params>>]| -> Result<Vec<Value>, SessionError> {
+        type Results = Vec<Vec<(String, Value)>>;
+        let results = |params: &[Option<Arc<Params>>]| -> Result<Results, SessionError> {
             let quantization = Quantization::new(&variant.engine, params)?;
             let run = |inputs: &Vec<Value>| {
                 let run = variant.engine.run(inputs, &quantization, Some(&cache), &mut NoTap, cancel)?;
-                run.outputs.into_iter().next().ok_or(SessionError::NoSamples)
+                Ok(graph.outputs().iter().map(|(name, _)| name.clone()).zip(run.outputs).collect())
             };
             samples.iter().map(run).collect()
         };
         let mut params: Vec<Option<Arc<Params>>> = vec![None; graph.sites().len()];
         self.pool.install(|| -> Result<(), SessionError> {
             let reference = results(&params)?;
-            let loss = reference.first().map_or(OutputLoss::Squares, |r| OutputLoss::of_shape(r.shape()));
+            let task = &self.model.task;
             let total = graph.sites().len();
             for (index, site) in graph.sites().iter().enumerate() {
                 progress(index, total);
@@ -69,7 +70,7 @@ impl Session {
                         0.0
                     } else {
                         let found = results(&params)?;
-                        reference.iter().zip(&found).map(|(a, b)| loss.between(a, b)).sum()
+                        reference.iter().zip(&found).map(|(a, b)| between_outputs(task, a, b)).sum()
                     };
                     if best.as_ref().is_none_or(|(least, _)| score < *least) {
                         best = Some((score, Arc::clone(&fit.params)));

@@ -129,6 +129,14 @@ impl Fixture {
         println!("{compared} activations, largest difference {worst:e}");
     }
 
+    /// Compares the value of a node with a recorded tensor.
+    pub(crate) fn compare_node(&self, run: &Run, node: NodeId, recorded: &str, tolerance: f32) {
+        let expected = self.recorded.get(recorded).unwrap_or_else(|| panic!("{recorded} was not recorded"));
+        let gap = run.gap(node, &expected.1, recorded);
+        assert!(gap <= tolerance, "{recorded}: {gap:e}");
+        println!("{recorded}: {gap:e}");
+    }
+
     /// Compares a named result of the graph with a recorded tensor.
     pub(crate) fn compare_output(&self, run: &Run, output: &str, recorded: &str, tolerance: f32) {
         let graph = &run.model.graph;
@@ -150,14 +158,26 @@ impl Run {
         self.values.iter().flat_map(|values| values[&node.index()].as_slice().to_vec()).collect()
     }
 
+    /// The node of a name.
+    pub(crate) fn node(&self, name: &str) -> NodeId {
+        self.model.graph.find(name).unwrap_or_else(|| panic!("no node `{name}`"))
+    }
+
+    /// What a node of this name reads first.
+    pub(crate) fn before(&self, name: &str) -> NodeId {
+        self.model.graph.node(self.node(name)).inputs[0]
+    }
+
     /// The largest difference of a node's values from recorded ones; NaN if one is.
     fn gap(&self, node: NodeId, theirs: &[f32], name: &str) -> f32 {
         let ours = self.values(node);
-        assert_eq!(ours.len(), theirs.len(), "{name}");
+        // What does not depend on the sample is recorded once.
+        let once = ours.len() == theirs.len() * self.values.len();
+        assert!(ours.len() == theirs.len() || once, "{name}: {} and {}", ours.len(), theirs.len());
         let worse = |worst: f32, gap: f32| if gap > worst || gap.is_nan() { gap } else { worst };
         // Equal infinities have no difference.
         let gap = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (a - b).abs() };
-        ours.iter().zip(theirs).map(gap).fold(0.0, worse)
+        ours.iter().zip(theirs.iter().cycle()).map(gap).fold(0.0, worse)
     }
 
     /// Compares the fused kernels with candle in f64, node by node: within `tolerance` of the node's largest value.

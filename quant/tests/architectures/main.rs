@@ -1,4 +1,19 @@
 //! Miniatures of published architectures, recorded from the original code: every output and every activation.
 
+mod activations;
+mod bert;
+mod broken_towers;
+mod clip;
+mod clipseg;
+mod damaged;
+mod deit;
+mod dinov2;
 mod fixture;
 mod lavt;
+mod pictures;
+mod published;
+mod roles;
+mod swin;
+mod texts;
+mod vit;
+mod yolos;

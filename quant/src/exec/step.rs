@@ -229,7 +229,9 @@ fn plain(
             let (gamma, beta, mean, variance) = (param(gamma), param(beta), param(mean), param(variance));
             let scale: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| g / (v + eps).sqrt()).collect();
             let shift: Vec<f32> = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
-            norm::channel_affine(a, from[1], from[2..].iter().product(), &scale, &shift, out);
+            for (x, out) in images(a, out, from[0]) {
+                norm::channel_affine(x, from[1], from[2..].iter().product(), &scale, &shift, out);
+            }
         }
         Op::Add => elementwise::broadcast(BinaryOp::Add, a, from, x[1].as_slice(), x[1].shape(), out),
         Op::Mul => elementwise::broadcast(BinaryOp::Mul, a, from, x[1].as_slice(), x[1].shape(), out),

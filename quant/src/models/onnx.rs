@@ -6,6 +6,8 @@
 //! owners' names back ([`names`]); and the [`Builder`](crate::graph::Builder) makes the graph ([`emit`]).
 
 mod batch;
+#[cfg(test)]
+mod conformance;
 mod emit;
 mod encodings;
 mod external;
@@ -33,7 +35,7 @@ use super::{InputShapes, ModelError, mapping};
 use crate::graph::Graph;
 
 /// Operator sets that were read here.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=23;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 /// Height and width of an image whose file leaves them open.
 const OPEN_IMAGE: usize = 224;
 /// Width of a picture of a line of text, whose height is fixed (PP-OCR is trained with 48 by 320).
@@ -72,11 +74,17 @@ pub fn open_partly(path: &Path, shapes: &InputShapes) -> Result<OnnxModel, Model
     let file = path.display().to_string();
     let map = mapping::map(path).map_err(|source| ModelError::Read { file: file.clone(), source })?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    read(&file, &map, folder, shapes)
+    read(&file, &map, folder, shapes, None)
 }
 
-/// Reads a file's bytes; external data lies in `folder`.
-fn read(file: &str, bytes: &[u8], folder: &Path, shapes: &InputShapes) -> Result<OnnxModel, ModelError> {
+/// Reads a file's bytes; external data lies in `folder`. `batch` is said by tests, which keep the file's own.
+fn read(
+    file: &str,
+    bytes: &[u8],
+    folder: &Path,
+    shapes: &InputShapes,
+    batch: Option<usize>,
+) -> Result<OnnxModel, ModelError> {
     let fail = |message: String| ModelError::Onnx { file: file.to_owned(), message };
     let damaged =
         |message: &str| fail(format!("not a readable ONNX file ({message}); download or export it again"));
@@ -89,7 +97,7 @@ fn read(file: &str, bytes: &[u8], folder: &Path, shapes: &InputShapes) -> Result
     }
     let locations = external_locations(graph);
     let files = Files::open(folder, locations.into_iter()).map_err(fail)?;
-    let (inputs, batch) = inputs(graph, shapes).map_err(fail)?;
+    let (inputs, fixed) = inputs(graph, shapes).map_err(fail)?;
     let mut translator = Translator::new(model.opset, &files);
     translator.run(graph, &inputs).map_err(fail)?;
     let (unsupported, left_out) = (translator.unsupported, translator.left_out);
@@ -101,7 +109,7 @@ fn read(file: &str, bytes: &[u8], folder: &Path, shapes: &InputShapes) -> Result
         return Err(ModelError::UnsupportedOperators { file: file.to_owned(), nodes: unsupported });
     }
     patterns::simplify(&mut flow).map_err(fail)?;
-    batch::one_sample(&mut flow, batch).map_err(fail)?;
+    batch::one_sample(&mut flow, batch.unwrap_or(fixed)).map_err(fail)?;
     let (graph, encodings) = emit::emit(file, flow)?;
     Ok(OnnxModel { graph, encodings, unsupported, left_out })
 }

@@ -192,7 +192,10 @@ fn small_files_cannot_ask_for_large_tables() {
         let dims = [sizes.len() as i64];
         let shape = ints("s", &dims, &sizes);
         let full = node("ConstantOfShape", &["s"], &["t"], &[]);
-        has(&refused(&graph(&[full, add()], &std::slice::from_ref(&shape), &[X], &["y"])), &["ConstantOfShape"]);
+        has(
+            &refused(&graph(&[full, add()], &std::slice::from_ref(&shape), &[X], &["y"])),
+            &["ConstantOfShape"],
+        );
         let expand = node("Expand", &["v", "s"], &["t"], &[]);
         let v = floats("v", &[1], &[1.0]);
         has(&refused(&graph(&[expand, add()], &[v, shape], &[X], &["y"])), &["Expand"]);

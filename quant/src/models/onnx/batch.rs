@@ -78,9 +78,7 @@ impl Cut<'_> {
             Op::Concat { axis } => self.joined(id, rank, Some(*axis))?,
             Op::Softmax | Op::LayerNorm { .. } | Op::Linear => kept(&first, &[last])?,
             Op::Reduce { axes, .. } => kept(&first, axes)?,
-            Op::ArgMax { axis, .. } | Op::CumSum { axis, .. } | Op::Slice { axis, .. } => {
-                kept(&first, &[*axis])?
-            }
+            Op::ArgMax { axis } | Op::CumSum { axis, .. } | Op::Slice { axis, .. } => kept(&first, &[*axis])?,
             Op::Pad(ends) => {
                 let padded: Vec<usize> = (0..rank).filter(|&axis| ends[axis] != (0, 0)).collect();
                 kept(&first, &padded)?

@@ -225,7 +225,7 @@ impl<'w> Emitter<'_, '_, 'w> {
                 let x = self.operand(id, 0)?;
                 self.within(id).reduce(*kind, x, axes, true)
             }
-            Op::ArgMax { axis, .. } => {
+            Op::ArgMax { axis } => {
                 let x = self.operand(id, 0)?;
                 let y = self.within(id).arg_max(x, *axis)?;
                 self.within(id).reshape(y, shape)

@@ -118,7 +118,6 @@ pub(super) enum Op {
     /// Place of the largest value; the axis keeps length 1.
     ArgMax {
         axis: usize,
-        last: bool,
     },
     CumSum {
         axis: usize,

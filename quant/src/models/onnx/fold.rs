@@ -47,13 +47,12 @@ pub(super) fn evaluate(op: &Op, x: &[Operand<'_>], to: &[usize], dtype: Dtype) -
             }
         }
         Op::Reduce { kind, axes } => reduce(*kind, first, axes, to),
-        Op::ArgMax { axis, last } => {
+        Op::ArgMax { axis } => {
             let values = first.data.to_floats();
             rows(from, *axis, |places| {
                 let mut best = 0;
                 for (i, &place) in places.iter().enumerate() {
-                    let (x, y) = (values[place], values[places[best]]);
-                    if x > y || (*last && x == y) {
+                    if values[place] > values[places[best]] {
                         best = i;
                     }
                 }

@@ -106,6 +106,12 @@ pub(super) fn model(bytes: &[u8]) -> Result<Model<'_>, Damage> {
     Ok(model)
 }
 
+/// Reads a file of one tensor.
+#[cfg(test)]
+pub(super) fn single_tensor(bytes: &[u8]) -> Result<Tensor<'_>, Damage> {
+    tensor(bytes, &Left::new(MAX_MESSAGES))
+}
+
 fn graph<'a>(bytes: &'a [u8], depth: usize, left: &Left) -> Result<Graph<'a>, Damage> {
     if depth > MAX_DEPTH {
         return Err("graphs are nested too deeply");

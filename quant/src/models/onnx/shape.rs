@@ -44,7 +44,7 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
             }
             (shape, dtype)
         }
-        Op::ArgMax { axis, .. } => {
+        Op::ArgMax { axis } => {
             within(*axis)?;
             let mut shape = first.to_vec();
             shape[*axis] = 1;
@@ -245,16 +245,22 @@ fn deconvolved(x: &[usize], w: &[usize], window: &Window) -> Result<Vec<usize>, 
     if w.len() != x.len() || window.groups != 1 || w[0] != x[1] || plane(w)? != window.kernel {
         return Err(format!("operand {x:?}, weight {w:?}, {} groups; expected 1 group", window.groups));
     }
+    Ok(with_plane(x, w[1], deconvolved_plane(size, window)?))
+}
+
+/// Height and width after a transposed convolution.
+pub(super) fn deconvolved_plane(size: [usize; 2], window: &Window) -> Result<[usize; 2], String> {
     let mut to = [0; 2];
     for i in 0..2 {
         let reach = window.kernel[i].checked_sub(1).and_then(|k| k.checked_mul(window.dilation[i]));
         let steps = size[i].checked_sub(1).and_then(|n| n.checked_mul(window.stride[i]));
-        let full = reach.zip(steps).and_then(|(a, b)| a.checked_add(b)?.checked_add(1 + window.extra[i]));
+        let more = window.extra[i].checked_add(1);
+        let full = reach.zip(steps).zip(more).and_then(|((a, b), c)| a.checked_add(b)?.checked_add(c));
         let cut = window.pads[i].checked_add(window.pads[i + 2]);
-        let size = full.zip(cut).and_then(|(a, b)| a.checked_sub(b));
-        to[i] = size.ok_or_else(|| format!("operand {x:?}, weight {w:?}: nothing is left"))?;
+        let left = full.zip(cut).and_then(|(a, b)| a.checked_sub(b));
+        to[i] = left.ok_or_else(|| format!("nothing is left of {size:?}"))?;
     }
-    Ok(with_plane(x, w[1], to))
+    Ok(to)
 }
 
 fn pooled(x: &[usize], window: &Window) -> Result<Vec<usize>, String> {

@@ -26,6 +26,9 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
         "BatchNormalization" => |call| {
             let operands = [0, 1, 2, 3, 4].map(|i| call.operand(i));
             let [x, gamma, beta, mean, variance] = operands;
+            if call.flag("training_mode", false) {
+                return Err(Fail::Unsupported("training_mode".into()));
+            }
             let eps = call.float("epsilon", 1e-5);
             Ok(vec![call.push(Op::BatchNorm { eps }, &[x?, gamma?, beta?, mean?, variance?])?])
         },
@@ -41,6 +44,8 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
             let axis = call.axis("axis", -1, call.rank(x))?;
             let kind = if call.int("p", 2) == 1 { Reduce::L1 } else { Reduce::L2 };
             let length = call.reduce(kind, x, vec![axis])?;
+            // Nothing stays nothing.
+            let length = call.with(Binary::Max, length, f32::MIN_POSITIVE)?;
             Ok(vec![call.binary(Binary::Div, x, length)?])
         },
         "Softmax" | "LogSoftmax" => softmax,
@@ -100,6 +105,8 @@ pub(super) fn conv(call: &mut Call<'_, '_>, inputs: &[Id]) -> Result<Id, Fail> {
     call.push(Op::Conv(window), inputs)
 }
 
+/// A transposed convolution. One over a sequence gets a height of 1; padding that differs between the sides is cut off
+/// afterwards.
 fn conv_transpose(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let mut inputs = vec![call.operand(0)?, call.operand(1)?];
     inputs.extend(call.optional(2));
@@ -111,20 +118,51 @@ fn conv_transpose(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     if window.groups != 1 {
         return Err(Fail::Unsupported(format!("{} groups", window.groups)));
     }
-    if let Some(extra) = call.ints("output_padding") {
-        window.extra = match extra.as_slice() {
-            [w] => [0, size(*w)?],
-            [h, w] => [size(*h)?, size(*w)?],
-            _ => return Err(format!("`output_padding` is {extra:?}").into()),
-        };
+    let pair = |name: &str| -> Result<Option<[usize; 2]>, Fail> {
+        Ok(match call.ints(name).as_deref() {
+            None => None,
+            Some([w]) => Some([usize::from(name == "output_shape"), size(*w)?]),
+            Some([.., h, w]) => Some([size(*h)?, size(*w)?]),
+            Some(other) => return Err(format!("`{name}` is {other:?}").into()),
+        })
+    };
+    window.extra = pair("output_padding")?.unwrap_or_default();
+    let from = plane(&shape)?;
+    let automatic = call.text("auto_pad", "NOTSET");
+    let mut wanted = pair("output_shape")?;
+    if automatic.starts_with("SAME") && wanted.is_none() {
+        wanted = Some([from[0].saturating_mul(window.stride[0]), from[1].saturating_mul(window.stride[1])]);
     }
-    if call.ints("output_shape").is_some() {
-        return Err(Fail::Unsupported("`output_shape`".into()));
+    let full = Window { pads: [0; 4], ..window };
+    let all = super::super::shape::deconvolved_plane(from, &full)?;
+    if let Some(wanted) = wanted {
+        for i in 0..2 {
+            let total = all[i].checked_sub(wanted[i]).ok_or_else(|| format!("an output of {wanted:?}"))?;
+            let before = if automatic == "SAME_UPPER" { total / 2 } else { total.div_ceil(2) };
+            (window.pads[i], window.pads[i + 2]) = (before, total - before);
+        }
     }
-    if shape.len() == 4 {
-        return Ok(vec![call.push(Op::ConvTranspose(window), &inputs)?]);
+    let flat = shape.len() == 3;
+    for id in inputs.iter_mut().take(if flat { 2 } else { 0 }) {
+        let shape = call.shape(*id);
+        *id = call.reshape(*id, vec![shape[0], shape[1], 1, shape[2]])?;
     }
-    Err(Fail::Unsupported(format!("an operand of shape {shape:?}")))
+    let [top, left, bottom, right] = window.pads;
+    let mut y = if (top, left) == (bottom, right) {
+        call.push(Op::ConvTranspose(window), &inputs)?
+    } else {
+        let mut y = call.push(Op::ConvTranspose(full), &inputs)?;
+        for (i, (before, after)) in [(top, bottom), (left, right)].into_iter().enumerate() {
+            let len = all[i].checked_sub(before.saturating_add(after)).ok_or("nothing is left")?;
+            y = call.slice(y, 2 + i, before, len)?;
+        }
+        y
+    };
+    if flat {
+        let made = call.shape(y);
+        y = call.reshape(y, vec![made[0], made[1], made[3]])?;
+    }
+    Ok(vec![y])
 }
 
 fn pool(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
@@ -305,17 +343,17 @@ fn resize(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     };
     let exclude_outside = call.flag("exclude_outside", false);
     // Tables are resized as the operator says; at run time there is what models use.
-    if call.flow.data(x).is_none() {
-        let rank = from.len();
-        let plain = (3..=4).contains(&rank) && (0..rank.min(2)).all(|axis| to[axis] == from[axis]);
-        let stretched = (0..rank).all(|axis| {
-            let exact = f64::from(factors[axis]) * from[axis] as f64;
-            coordinates == Coordinates::AlignCorners || (exact - to[axis] as f64).abs() < 1e-3
-        });
-        let cubic = !matches!(interpolation, Interpolation::Cubic { a } if a != -0.75);
-        if !plain || !stretched || !cubic || exclude_outside {
-            return Err(Fail::Unsupported(format!("a resize of {from:?} to {to:?} of this kind")));
-        }
+    let rank = from.len();
+    let stretched = (0..rank).all(|axis| {
+        let exact = f64::from(factors[axis]) * from[axis] as f64;
+        (exact - to[axis] as f64).abs() < 1e-3
+    });
+    let known = call.flow.data(x).is_some();
+    let plain = (3..=4).contains(&rank) && (0..rank.min(2)).all(|axis| to[axis] == from[axis]);
+    let cubic = !matches!(interpolation, Interpolation::Cubic { a } if a != -0.75);
+    let served = known || (plain && stretched && cubic && !exclude_outside);
+    if !served || (coordinates == Coordinates::AlignCorners && !stretched) {
+        return Err(Fail::Unsupported(format!("a resize of {from:?} to {to:?} of this kind")));
     }
     let spec = Resize { to, scales: factors, interpolation, coordinates, exclude_outside };
     Ok(vec![call.push(Op::Resize(spec), &[x])?])

@@ -1,6 +1,7 @@
 //! Operators that sum axes up.
 
 use super::super::flow::{Binary, Function, Id, Op, Reduce, Unary};
+use super::super::tensor::{Data, Dtype};
 use super::Handler;
 use super::call::{Call, Fail, axis};
 
@@ -69,10 +70,17 @@ fn arg(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     if call.node.op == "ArgMin" {
         x = call.unary(Unary::Function(Function::Neg), x)?;
     }
-    if call.flag("select_last_index", false) && call.flow.data(x).is_none() {
-        return Err(Fail::Unsupported("select_last_index".into()));
+    // The last of equal values is the first of the reversed axis.
+    let (last, len) = (call.flag("select_last_index", false), shape[axis] as i64);
+    if last {
+        call.flow.reserve(&[shape[axis]])?;
+        x = call.pick(x, axis, (0..len).rev().collect())?;
     }
-    x = call.push(Op::ArgMax { axis, last: call.flag("select_last_index", false) }, &[x])?;
+    x = call.push(Op::ArgMax { axis }, &[x])?;
+    if last {
+        let end = call.flow.constant(vec![], Dtype::INT, Data::ints(vec![len - 1]))?;
+        x = call.binary(Binary::Sub, end, x)?;
+    }
     if !call.flag("keepdims", true) {
         x = call.reshape(x, without(&shape, &[axis]))?;
     }

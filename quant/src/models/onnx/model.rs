@@ -56,6 +56,7 @@ fn preprocessor(graph: &Graph, files: &dyn Files) -> Result<Option<PreprocessorC
         filter: Filter::Bilinear,
         multiple_of: 1,
         crop: None,
+        crop_rounding: crate::data::CropRounding::Down,
         rescale: Some(1.0 / 255.0),
         normalize: Some(IMAGENET),
         pad: None,

@@ -25,8 +25,9 @@ impl Names {
         let order: Vec<Id> = (0..flow.steps.len()).filter(|&i| needed[i]).map(Id).collect();
         let mut names = Self { wrapper: wrapper(flow, &order), ..Self::default() };
         for &id in &order {
-            if let Some(path) = module(flow, id) {
-                let path = names.unwrapped(&path).to_owned();
+            let path = module(flow, id).map(|path| names.unwrapped(&path).to_owned());
+            let path = path.or_else(|| names.beside(flow, id));
+            if let Some(path) = path {
                 names.paths.insert(id, path);
             }
         }
@@ -67,6 +68,25 @@ impl Names {
             Some(rest) => rest.strip_prefix('.').unwrap_or(path),
             None => path,
         }
+    }
+
+    /// The path that the node's name says. Where the module before it lies deeper in the owner's model than its node
+    /// says (`clip.text_model` called as `text_model`), so does this one.
+    fn beside(&self, flow: &Flow, id: Id) -> Option<String> {
+        parameters(flow, id)?;
+        let step = flow.step(id);
+        let own = node_path(&step.name).map(|path| self.unwrapped(&path).to_owned())?;
+        let operand = *step.inputs.get(usize::from(matches!(step.op, Op::Embedding)))?;
+        let before = source(flow, operand, |op| {
+            matches!(op, Op::Linear | Op::Conv(_) | Op::ConvTranspose(_) | Op::LayerNorm { .. })
+        });
+        let prefix = before.and_then(|before| {
+            let said = node_path(&flow.step(before).name)?;
+            let path = self.paths.get(&before)?;
+            path.strip_suffix(self.unwrapped(&said))
+        });
+        let prefix = prefix.filter(|prefix| prefix.ends_with('.')).unwrap_or_default();
+        Some(format!("{prefix}{own}"))
     }
 
     /// Attention: `<path>.qk`, `<path>.softmax`, `<path>.pv` after the common path of query and key.
@@ -178,19 +198,25 @@ fn softmax_after(flow: &Flow, id: Id, users: &HashMap<Id, Vec<Id>>) -> Option<Id
     None
 }
 
-/// The module path of a step that has parameters, or whose node says it.
+/// The module path of a step that has parameters, by their names or by the exporter's note.
 fn module(flow: &Flow, id: Id) -> Option<String> {
     let step = flow.step(id);
-    let parameters = match &step.op {
+    let parameters = parameters(flow, id)?;
+    let stored = parameters.iter().find_map(|&id| stored_path(&flow.step(id).name));
+    stored.or_else(|| step.scope.as_deref().map(ToOwned::to_owned))
+}
+
+/// The parameters of a step that is a module.
+fn parameters(flow: &Flow, id: Id) -> Option<&[Id]> {
+    let step = flow.step(id);
+    Some(match &step.op {
         Op::Linear | Op::Conv(_) | Op::ConvTranspose(_) | Op::LayerNorm { .. } | Op::BatchNorm { .. } => {
             &step.inputs[1..]
         }
         Op::Embedding => &step.inputs[..1],
         Op::InstanceNorm { .. } => &[],
         _ => return None,
-    };
-    let stored = parameters.iter().find_map(|&id| stored_path(&flow.step(id).name));
-    stored.or_else(|| step.scope.as_deref().map(ToOwned::to_owned)).or_else(|| node_path(&step.name))
+    })
 }
 
 /// `encoder.fc1` of `encoder.fc1.weight`.

@@ -318,7 +318,8 @@ fn space_to_depth(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         return Err("its sizes do not divide".into());
     }
     let x = call.reshape(x, vec![n, c, h / b, b, w / b, b])?;
-    let x = call.permute(x, &[0, 3, 5, 1, 2, 4])?;
+    let order = if call.text("mode", "DCR") == "CRD" { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
+    let x = call.permute(x, &order)?;
     let channels = c.checked_mul(b * b).ok_or("it is too long")?;
     Ok(vec![call.reshape(x, vec![n, channels, h / b, w / b])?])
 }

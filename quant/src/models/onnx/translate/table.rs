@@ -102,6 +102,12 @@ fn one_hot(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     let mut shape = call.shape(at);
     shape.insert(axis, 1);
     let at = call.reshape(at, shape)?;
+    // Negative places count from the end.
+    let zero = call.flow.constant(vec![], Dtype::INT, Data::ints(vec![0]))?;
+    let size = call.flow.constant(vec![], Dtype::INT, Data::ints(vec![depth as i64]))?;
+    let negative = call.binary(Binary::Less, at, zero)?;
+    let from_end = call.binary(Binary::Add, at, size)?;
+    let at = call.push(Op::Where, &[negative, from_end, at])?;
     call.flow.reserve(&[depth])?;
     let mut shape = vec![1; rank];
     shape[axis] = depth;

@@ -108,7 +108,13 @@ impl PreprocessorConfig {
         let fields = Fields { path, fields: &fields };
         let yolos = fields.processor()?.is_some_and(|p| p.starts_with("Yolos"));
 
-        let resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
+        let mut resize = if fields.flag("do_resize", true)? { Some(fields.size("size")?) } else { None };
+        // Old files of the detectors: `size` is one number, the limit of the longer side stands beside it.
+        if let Some(Size::Shortest { longest: longest @ None, .. }) = &mut resize
+            && fields.processor()?.is_some_and(|p| ["Detr", "Yolos"].iter().any(|start| p.starts_with(start)))
+        {
+            *longest = Some(fields.side("max_size")?.unwrap_or(1333));
+        }
         let filter = match fields.number("resample")? {
             None => Filter::Bilinear,
             Some(n) => Filter::from_pillow(n as u64)
@@ -402,6 +408,16 @@ impl Fields<'_> {
         Ok(self.processor()?.is_some_and(|name| squares.iter().any(|start| name.starts_with(start))))
     }
 
+    /// A length in pixels.
+    fn side(&self, field: &str) -> Result<Option<u32>, DataError> {
+        let side = |v: &Value| {
+            let v =
+                v.as_u64().and_then(|v| u32::try_from(v).ok()).filter(|v| (1..=super::MAX_SIDE).contains(v));
+            v.ok_or_else(|| self.wrong(field, "1 to 16384 pixels"))
+        };
+        self.get(field).map(side).transpose()
+    }
+
     fn size(&self, field: &str) -> Result<Size, DataError> {
         let wrong = || {
             self.wrong(
@@ -481,6 +497,21 @@ mod tests {
         let starts = |rounding: CropRounding| [32, 33, 34, 35, 36, 37, 31, 29].map(|n| rounding.start(n, 32));
         assert_eq!(starts(CropRounding::Down), [0, 0, 1, 1, 2, 2, -1, -2]);
         assert_eq!(starts(CropRounding::HalfToEven), [0, 0, 1, 2, 2, 2, 0, -1]);
+    }
+
+    #[test]
+    fn old_files_of_detectors_limit_the_longer_side() {
+        let size = |more: &str| {
+            let json = format!(
+                r#"{{"feature_extractor_type": "DetrFeatureExtractor", "size": 800{more},
+                "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}}"#
+            );
+            PreprocessorConfig::from_json("c", json.as_bytes()).map(|config| config.resize)
+        };
+        assert_eq!(size("").unwrap(), Some(Size::Shortest { short: 800, longest: Some(1333) }));
+        let limited = size(r#", "max_size": 1000"#).unwrap();
+        assert_eq!(limited, Some(Size::Shortest { short: 800, longest: Some(1000) }));
+        assert!(size(r#", "max_size": 0"#).unwrap_err().to_string().contains("`max_size`"));
     }
 
     #[test]

@@ -265,7 +265,8 @@ impl<'w> Scope<'_, 'w> {
         self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
     }
 
-    /// Transposed convolution over `[N, C, H, W]`; `output_padding` rows and columns are added at the end.
+    /// Transposed convolution over `[N, C, H, W]` (one of the few layers that sees several maps at once: SAM has one per
+    /// prompt); `output_padding` rows and columns are added at the end.
     pub fn conv_transpose(
         &mut self,
         name: &str,
@@ -334,6 +335,22 @@ impl<'w> Scope<'_, 'w> {
         let gamma = self.builder.param(&join(&self.path, &format!("{name}.weight")), Some(&[width]))?;
         let beta = self.builder.param(&join(&self.path, &format!("{name}.bias")), Some(&[width]))?;
         self.builder.push(join(&self.path, name), Op::LayerNorm { gamma, beta, eps }, vec![x], shape)
+    }
+
+    /// Normalisation over the channels of a map `[N, C, H, W]`: over the last axis of its turned form. The node `name` is
+    /// the map, turned back.
+    pub fn channel_norm(&mut self, name: &str, x: NodeId, eps: f32) -> Result<NodeId, ModelError> {
+        let [n, c, h, w] = self.shape(x)[..] else {
+            return self.fail(name, format!("expected [N, C, H, W], found {:?}", self.shape(x)));
+        };
+        let gamma = self.builder.param(&self.full(&format!("{name}.weight")), Some(&[c]))?;
+        let beta = self.builder.param(&self.full(&format!("{name}.bias")), Some(&[c]))?;
+        let full = self.full(name);
+        let turned = Op::Permute(vec![0, 2, 3, 1]);
+        let y = self.builder.push(format!("{full}.channels_last"), turned, vec![x], vec![n, h, w, c])?;
+        let norm = Op::LayerNorm { gamma, beta, eps };
+        let y = self.builder.push(format!("{full}.norm"), norm, vec![y], vec![n, h, w, c])?;
+        self.builder.push(full, Op::Permute(vec![0, 3, 1, 2]), vec![y], vec![n, c, h, w])
     }
 
     /// Normalisation of each channel of `[1, C, N]` over its positions.

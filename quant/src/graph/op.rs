@@ -70,7 +70,7 @@ pub enum Op {
         /// Stride, padding, groups.
         geometry: Conv,
     },
-    /// Transposed convolution; weight `[in, out, k…]`.
+    /// Transposed convolution of each map of `[N, C, H, W]`; weight `[in, out, k…]`.
     ConvTranspose {
         /// `[in, out, k…]`.
         weight: ParamId,

@@ -16,7 +16,10 @@ pub(super) fn of(graph: &Graph, layer: NodeId, slot: Slot) -> Role {
             other => other,
         },
         Slot::Rhs => {
-            if feeds_softmax(graph, layer) {
+            if matches!(graph.node(origin(graph, node.inputs[1])).op, Op::Constant(_)) {
+                // A table that was computed when the graph was built, of relative positions mostly.
+                Role::Embedding
+            } else if feeds_softmax(graph, layer) {
                 Role::Key
             } else if source(graph, node.inputs[0]) == Role::PostSoftmax {
                 Role::Value
@@ -25,6 +28,14 @@ pub(super) fn of(graph: &Graph, layer: NodeId, slot: Slot) -> Role {
             }
         }
     }
+}
+
+/// The node whose values a node moves.
+fn origin(graph: &Graph, mut id: NodeId) -> NodeId {
+    while graph.node(id).op.moves_only() {
+        id = graph.node(id).inputs[0];
+    }
+    id
 }
 
 /// What the value of a node holds: the nearest operation before it that gives values their meaning.
@@ -55,7 +66,7 @@ fn source(graph: &Graph, mut id: NodeId) -> Role {
     }
 }
 
-/// Whether a product's result reaches a softmax through sums, factors and moves only.
+/// Whether a product's result reaches a softmax through sums, factors, masks and moves only.
 fn feeds_softmax(graph: &Graph, id: NodeId) -> bool {
     let mut at = id;
     loop {
@@ -66,7 +77,7 @@ fn feeds_softmax(graph: &Graph, id: NodeId) -> bool {
         let next = NodeId((at.index() + 1 + next) as u32);
         match &graph.node(next).op {
             Op::Softmax => return true,
-            Op::Add | Op::Mul | Op::Affine { .. } => at = next,
+            Op::Add | Op::Mul | Op::Affine { .. } | Op::Where => at = next,
             op if op.moves_only() => at = next,
             _ => return false,
         }

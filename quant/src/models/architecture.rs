@@ -2,7 +2,7 @@
 
 use super::source::Source;
 use super::task::Task;
-use super::{ModelError, bert, clip, clipseg, deit, dinov2, lavt, swin, vit, yolos};
+use super::{ModelError, bert, clip, clipseg, deit, detr, dinov2, lavt, sam, swin, vit, yolos};
 use crate::data::{PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -39,6 +39,8 @@ const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "vit", recognises: vit::recognises, build: vit::open },
     Architecture { name: "yolos", recognises: yolos::recognises, build: yolos::open },
     Architecture { name: "swin", recognises: swin::recognises, build: swin::open },
+    Architecture { name: "sam", recognises: sam::recognises, build: sam::open },
+    Architecture { name: "detr", recognises: detr::recognises, build: detr::open },
 ];
 
 /// The architecture of a model.

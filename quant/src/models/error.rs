@@ -178,6 +178,14 @@ pub enum ModelError {
     /// An export of quantized weights cannot be used.
     #[error(transparent)]
     Export(#[from] crate::export::weights::WeightsError),
+    /// An input asked for in a shape that the model cannot read.
+    #[error("input `{input}`: {message}")]
+    Input {
+        /// The input.
+        input: String,
+        /// What is wrong and what was expected.
+        message: String,
+    },
     /// Shapes that do not go together.
     #[error("{node}: {message}; the sizes in config.json do not fit together")]
     Graph {

@@ -1,6 +1,6 @@
-//! LAVT, language-aware vision transformer for referring image segmentation (Yang et al., CVPR 2022), in the
-//! `lavt_one` form: a Swin backbone that fuses words into pixels after every stage, BERT as `text_encoder`, and
-//! a convolutional decoder. Names are those of the authors' checkpoints.
+//! LAVT, language-aware vision transformer for referring image segmentation (Yang et al., CVPR 2022): a Swin backbone that
+//! fuses words into pixels after every stage, BERT, and a convolutional decoder. Names are those of the authors'
+//! checkpoints: `lavt_one`, whose BERT is its `text_encoder`, and `lavt`, whose BERT is a second dict, `bert_model`.
 //!
 //! Inputs: `pixel_values [1, 3, H, W]`, `input_ids [1, N]`, `attention_mask [1, N]`; output `logits [1, 2, H, W]`
 //! (channel 1 is the object).
@@ -8,6 +8,8 @@
 mod config;
 mod decoder;
 mod fusion;
+mod infer;
+mod prefixes;
 mod swin;
 
 pub use config::LavtConfig;
@@ -16,31 +18,66 @@ use super::architecture::Built;
 use super::parts::bert;
 use super::source::Source;
 use super::{InputShapes, MaskRule, ModelError, Task, Weights};
-use crate::data::{PreprocessorConfig, TextEncoder, Truncation};
+use crate::data::{CropRounding, Filter, PreprocessorConfig, Size, TextEncoder, Truncation};
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{Builder, Graph};
+use prefixes::Prefixes;
 
 /// Added to scores of padding tokens; the value of the BERT that LAVT was published with.
 const MASKED: f32 = -10_000.0;
 
-/// Whether the configuration is one of LAVT.
+/// Mean and standard deviation of the pictures that it was trained on (ImageNet's).
+const NORMALIZE: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+/// Whether the configuration is one of LAVT, or without one the tensors.
 pub(super) fn recognises(source: &Source<'_>) -> bool {
-    source.model_type() == "lavt"
+    match source.model_type() {
+        "lavt" => true,
+        "" => Prefixes::of(source.weights).is_some(),
+        _ => false,
+    }
 }
 
-/// Opens a model folder.
+/// Opens a model folder, or one of the authors' checkpoints, which have neither configuration nor tokenizer.
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
-    let config: LavtConfig = source.parse()?;
+    let described = source.model_type() == "lavt";
+    let config: LavtConfig =
+        if described { source.parse()? } else { infer::config(source.weights, &prefixes(source.weights))? };
     config.check().map_err(|message| source.wrong(message))?;
     let graph = build(&config, source.weights, source.shapes)?;
-    let preprocessor = PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?;
-    let text = TextEncoder::read(source.files, config.max_tokens, Truncation::Cut)?;
+    let preprocessor = if described || source.files.contains(PreprocessorConfig::FILE) {
+        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
+    } else {
+        let [height, width] = config.image_size.map(|side| side as u32);
+        PreprocessorConfig {
+            resize: Some(Size::Exact { height, width }),
+            filter: Filter::Bilinear,
+            multiple_of: 1,
+            crop: None,
+            crop_rounding: CropRounding::Down,
+            rescale: Some(1.0 / 255.0),
+            normalize: Some(NORMALIZE),
+            pad: None,
+        }
+    };
+    let readable =
+        described || ["tokenizer.json", "vocab.txt"].iter().any(|name| source.files.contains(name));
+    let text = if readable {
+        Some(TextEncoder::read(source.files, config.max_tokens, Truncation::Cut)?)
+    } else {
+        None
+    };
     Ok(Built {
         graph,
         preprocessor: Some(preprocessor),
-        text: Some(text),
+        text,
         task: Task::Mask { logits: "logits".to_owned(), rule: MaskRule::Second },
     })
+}
+
+/// Where the two models lie in a checkpoint; as in `lavt_one` if nothing is found, so that the missing tensor is named.
+fn prefixes(weights: &Weights) -> Prefixes {
+    Prefixes::of(weights).unwrap_or(Prefixes::ONE)
 }
 
 /// Builds the graph for images of the config's size, or of the shapes asked for.
@@ -48,6 +85,7 @@ pub fn build(config: &LavtConfig, weights: &Weights, shapes: &InputShapes) -> Re
     let [height, width] = config.image_size;
     let (height, width) = shapes.image("pixel_values", (height, width));
     let tokens = shapes.length("input_ids", config.max_tokens);
+    let Prefixes { model, text } = prefixes(weights);
     let mut builder = Builder::new(weights);
     let mut g = builder.root();
     let pixels = g.input("pixel_values", &[1, config.swin.in_chans, height, width])?;
@@ -60,20 +98,21 @@ pub fn build(config: &LavtConfig, weights: &Weights, shapes: &InputShapes) -> Re
         activation: Activation::Gelu,
         masked: MASKED,
     };
-    let words = bert::encode(&mut g.at("text_encoder"), &encoder, ids, mask, None)?;
+    let words = bert::encode(&mut g.at(text), &encoder, ids, mask, None)?;
     let words = g.permute(words, &[0, 2, 1])?;
+    let mut g = g.at(model);
     let levels = swin::backbone(&mut g.at("backbone"), config, pixels, words, mask)?;
     let logits = decoder::decode(&mut g.at("classifier"), &config.decoder, levels)?;
     let logits = g.resize(logits, (height, width), config.decoder.align_corners)?;
     builder.output("logits", logits);
-    builder.finish(is_bookkeeping)
+    builder.finish(|name| is_bookkeeping(name, text))
 }
 
 /// Tensors that the published files carry besides weights: buffers that can be derived, counters, and BERT's
 /// pooler, which LAVT removes.
-fn is_bookkeeping(name: &str) -> bool {
+fn is_bookkeeping(name: &str, text: &str) -> bool {
     ["relative_position_index", "attn_mask", "num_batches_tracked", "position_ids"]
         .iter()
         .any(|end| name.ends_with(end))
-        || name.starts_with("text_encoder.pooler.")
+        || name.strip_prefix(text).is_some_and(|rest| rest.starts_with(".pooler."))
 }

@@ -80,10 +80,10 @@ fn uniform(state: &mut u64) -> f32 {
     ((*state >> 40) as f32 / (1 << 24) as f32 - 0.5) * 0.1
 }
 
-/// One block of random numbers of a type.
-fn block(dtype: &str) -> Vec<u8> {
+/// One block of random numbers of a type; around 1 if they must be positive.
+fn block(dtype: &str, positive: bool) -> Vec<u8> {
     let mut state = 1;
-    let mut numbers = std::iter::from_fn(|| Some(uniform(&mut state)));
+    let mut numbers = std::iter::from_fn(|| Some(uniform(&mut state) + f32::from(u8::from(positive))));
     match dtype {
         "F32" => numbers.by_ref().take(BLOCK / 4).flat_map(f32::to_le_bytes).collect(),
         "F16" => {
@@ -116,16 +116,18 @@ fn write_weights(path: &Path, tensors: &Json) {
         let bytes = numbers as usize * width(dtype);
         let entry = json!({"dtype": dtype, "shape": tensor["shape"], "data_offsets": [end, end + bytes]});
         header.insert(tensor["name"].as_str().unwrap().to_owned(), entry);
-        parts.push((dtype, bytes));
+        // A variance is not negative.
+        let positive = tensor["name"].as_str().unwrap().ends_with("running_var");
+        parts.push((dtype, positive, bytes));
         end += bytes;
     }
     let header = Json::from(header).to_string();
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     file.write_all(header.as_bytes()).unwrap();
-    let mut blocks: HashMap<&str, Vec<u8>> = HashMap::new();
-    for (dtype, mut bytes) in parts {
-        let block = blocks.entry(dtype).or_insert_with(|| block(dtype));
+    let mut blocks: HashMap<(&str, bool), Vec<u8>> = HashMap::new();
+    for (dtype, positive, mut bytes) in parts {
+        let block = blocks.entry((dtype, positive)).or_insert_with(|| block(dtype, positive));
         while bytes > 0 {
             let now = bytes.min(block.len());
             file.write_all(&block[..now]).unwrap();

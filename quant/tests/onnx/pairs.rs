@@ -25,7 +25,17 @@ const fn pair(onnx: &'static [&'static str], folder: &'static str, missing: usiz
 ///
 /// Exporters leave out what no output needs (the gate of LAVT's last stage, the last block of CLIPSeg's image tower), and
 /// the newer one computes the first attention of a detector's decoder, whose operands are tables.
-const KEPT: &[Pair] = &[pair(&["lavt_one_tiny.dynamo"], "lavt_one_tiny", 2)];
+const KEPT: &[Pair] = &[
+    pair(&["bert_tiny_hf.dynamo"], "bert_bare_tiny_hf", 0),
+    pair(&["clip_tiny.dynamo"], "clip_tiny", 0),
+    pair(&["detr_tiny_hf.legacy"], "detr_tiny_hf", 0),
+    pair(&["lavt_one_tiny.dynamo"], "lavt_one_tiny", 2),
+    pair(&["sam_tiny_vision.dynamo", "sam_tiny_prompt_decoder.dynamo"], "sam_tiny", 0),
+    pair(&["swin_tiny_timm.dynamo"], "swin_tiny_timm", 0),
+    pair(&["vit_tiny_hf.dynamo"], "vit_tiny_hf", 0),
+    pair(&["vit_tiny_timm.legacy"], "vit_tiny_timm", 0),
+    pair(&["yolos_tiny.legacy"], "yolos_tiny", 0),
+];
 
 /// All recorded ones.
 const ALL: &[Pair] = &[

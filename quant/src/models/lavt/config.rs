@@ -10,7 +10,7 @@ use crate::models::ModelError;
 pub struct LavtConfig {
     /// Always `lavt`.
     pub model_type: String,
-    /// `lavt_one`: text encoder in the same checkpoint.
+    /// `lavt_one`: the text encoder is a part of the model; `lavt`: it is a model of its own in the checkpoint.
     pub lavt_model: String,
     /// Height and width the model is built for.
     pub image_size: [usize; 2],
@@ -144,8 +144,8 @@ impl LavtConfig {
                 Err(format!("`{name}` is {value}; expected {from} to {to}"))
             }
         };
-        if self.lavt_model != "lavt_one" {
-            return Err(format!("`lavt_model` is `{}`; expected `lavt_one`", self.lavt_model));
+        if !["lavt_one", "lavt"].contains(&self.lavt_model.as_str()) {
+            return Err(format!("`lavt_model` is `{}`; expected `lavt_one` or `lavt`", self.lavt_model));
         }
         within("image_size[0]", self.image_size[0], 4, 4096)?;
         within("image_size[1]", self.image_size[1], 4, 4096)?;

@@ -74,6 +74,9 @@ impl Cut<'_> {
                 self.repeated_table(id)
             }
             Op::Unary(_) | Op::Cast(_) => first,
+            Op::Binary(_) if step.inputs.iter().all(|&input| self.flow.data(input).is_some()) => {
+                self.repeated_sum(id)
+            }
             Op::Binary(_) | Op::Where => self.joined(id, rank, None)?,
             Op::Concat { axis } => self.joined(id, rank, Some(*axis))?,
             Op::Softmax | Op::LayerNorm { .. } | Op::Linear => kept(&first, &[last])?,
@@ -199,6 +202,22 @@ impl Cut<'_> {
             return vec![];
         }
         if self.first_of_table(id, 0, 0).is_ok() { vec![0] } else { vec![] }
+    }
+
+    /// A sum of tables: those that have one row per sample are cut.
+    fn repeated_sum(&mut self, id: Id) -> Vec<usize> {
+        let step = self.flow.step(id).clone();
+        if step.shape.len() < 3 || step.shape[0] != self.batch {
+            return vec![];
+        }
+        for (operand, &input) in step.inputs.iter().enumerate() {
+            let shape = self.flow.shape(input);
+            let repeated = shape.len() == step.shape.len() && shape[0] == self.batch;
+            if repeated && self.first_of_table(id, operand, 0).is_err() {
+                return vec![];
+            }
+        }
+        vec![0]
     }
 
     fn product(&mut self, id: Id, transpose_rhs: bool) -> Result<Vec<usize>, String> {

@@ -1,7 +1,7 @@
 //! An ONNX graph in few, typed operations with known shapes: what operators of all versions are translated to,
 //! where constants are folded and patterns are recognised, before it becomes a [`Graph`](crate::graph::Graph).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::tensor::{Data, Dtype, numbers};
@@ -204,6 +204,10 @@ pub(super) struct Flow {
     pub(super) outputs: Vec<(String, Id)>,
     /// Encodings that values carry.
     pub(super) codes: HashMap<Id, Code>,
+    /// Tables that are the sum of two.
+    pub(super) sums: HashMap<Id, [Id; 2]>,
+    /// Of these, those that stay sums.
+    pub(super) kept: HashSet<Id>,
     /// The node that is being translated.
     pub(super) name: Arc<str>,
     pub(super) scope: Option<Arc<str>>,
@@ -314,6 +318,9 @@ impl Flow {
             };
             let id = self.named_constant(name, step.shape, step.dtype, data);
             self.carry_code(&step.op, inputs, id);
+            if let (Op::Binary(Binary::Add), &[x, y]) = (&step.op, inputs) {
+                self.sums.insert(id, [x, y]);
+            }
             return Ok(id);
         }
         if step.shape.contains(&0) {

@@ -1,0 +1,125 @@
+//! DETR (Carion et al., ECCV 2020) as Hugging Face has it: a ResNet with frozen normalisation, a transformer over its last
+//! map, and boxes from learned queries. The backbone's names are those of timm or of Hugging Face.
+//!
+//! Inputs: `pixel_values [1, 3, H, W]`, and `pixel_mask [1, H, W]` (1 picture, 0 padding) if it is asked for or no shape of
+//! the picture is: pictures of all aspect ratios are then padded to one size. Outputs: `logits [1, Q, classes + 1]` and
+//! `pred_boxes [1, Q, 4]` (centre x, centre y, width, height, as shares of the picture without its padding).
+
+mod backbone;
+mod config;
+mod positions;
+mod transformer;
+
+use super::architecture::Built;
+use super::source::Source;
+use super::{ModelError, Task};
+use crate::data::{Filter, PreprocessorConfig, Size};
+use crate::exec::kernels::activation::Activation;
+use crate::graph::{Builder, Conv, NodeId, Scope};
+use config::DetrConfig;
+
+/// Mean and standard deviation of the pictures that it was trained on (ImageNet's).
+const NORMALIZE: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+/// The published size of pictures: the shorter side, and the longer at most.
+const USUAL: Size = Size::Shortest { short: 800, longest: Some(1333) };
+
+/// Whether configuration or tensors are those of DETR.
+pub(super) fn recognises(source: &Source<'_>) -> bool {
+    let has = |name: &str| source.weights.shape(name).is_some();
+    match source.model_type() {
+        "detr" => true,
+        "" => {
+            has("model.query_position_embeddings.weight")
+                && has("model.input_projection.weight")
+                && has("class_labels_classifier.weight")
+        }
+        _ => false,
+    }
+}
+
+/// Opens a model folder, or a checkpoint alone.
+pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
+    let config = DetrConfig::read(source)?;
+    let mut preprocessor = if source.files.contains(PreprocessorConfig::FILE) {
+        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
+    } else {
+        PreprocessorConfig {
+            resize: Some(USUAL),
+            filter: Filter::Bilinear,
+            multiple_of: 1,
+            crop: None,
+            crop_rounding: crate::data::CropRounding::Down,
+            rescale: Some(1.0 / 255.0),
+            normalize: Some(NORMALIZE),
+            pad: None,
+        }
+    };
+    // One graph for all pictures: a square in which each fits, with a mask of its padding.
+    let usual = match (preprocessor.pad, preprocessor.resize.unwrap_or(USUAL)) {
+        (Some(size), _) => size,
+        (None, Size::Exact { height, width } | Size::Within { height, width }) => (height, width),
+        (None, Size::Shortest { longest: Some(side), .. } | Size::Longest(side)) => (side, side),
+        (None, Size::Shortest { short, longest: None }) => (short, short),
+    };
+    let (height, width) = source.shapes.image("pixel_values", (usual.0 as usize, usual.1 as usize));
+    let masked = source.shapes.contains("pixel_mask") || !source.shapes.contains("pixel_values");
+
+    let mut builder = Builder::new(source.weights);
+    let mut g = builder.root();
+    let pixels = g.input("pixel_values", &[1, 3, height, width])?;
+    let mask = if masked { Some(g.input("pixel_mask", &[1, height, width])?) } else { None };
+    let (logits, boxes) = detect(&mut g, &config, pixels, mask)?;
+    let classes = g.shape(logits)[2];
+    builder.output("logits", logits);
+    builder.output("pred_boxes", boxes);
+    let graph = builder.finish(|name| name.ends_with(".num_batches_tracked"))?;
+    if let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width)) {
+        preprocessor.pad = Some((height, width));
+    }
+    Ok(Built {
+        graph,
+        preprocessor: Some(preprocessor),
+        text: None,
+        task: Task::Boxes {
+            logits: "logits".to_owned(),
+            boxes: "pred_boxes".to_owned(),
+            labels: source.labels(classes.saturating_sub(1)),
+        },
+    })
+}
+
+/// Picture `[1, 3, H, W]` and mask `[1, H, W]` to logits and boxes of every query.
+fn detect(
+    g: &mut Scope<'_, '_>,
+    config: &DetrConfig,
+    pixels: NodeId,
+    mask: Option<NodeId>,
+) -> Result<(NodeId, NodeId), ModelError> {
+    let map = backbone::features(&mut g.at("model.backbone.conv_encoder.model"), config, pixels)?;
+    let map = g.conv("model.input_projection", map, Conv::new(1, 0))?;
+    let (d, h, w) = (g.shape(map)[1], g.shape(map)[2], g.shape(map)[3]);
+    let x = g.reshape(map, &[1, d, h * w])?;
+    let x = g.permute(x, &[0, 2, 1])?;
+    let mask = if let Some(mask) = mask {
+        positions::on_grid(g, mask, (h, w))?
+    } else {
+        g.reserve("pixel_mask", &[h, w])?;
+        g.constant("pixel_mask", &[1, 1, h, w], vec![1.0; h * w])?
+    };
+    let places = positions::sines(&mut g.at("model.backbone.position_embedding"), mask, d)?;
+    let bias = positions::attention_bias(g, mask)?;
+    let x = transformer::encode(&mut g.at("model.encoder"), config, x, places, bias)?;
+    let queries = g.param_shape("model.query_position_embeddings.weight").unwrap_or_default();
+    let queries = queries.first().copied().unwrap_or(0);
+    let table = g.read("model.query_position_embeddings.weight", &[queries, d])?;
+    let table = g.constant("model.query_position_embeddings", &[1, queries, d], table.to_vec())?;
+    let x = transformer::decode(&mut g.at("model.decoder"), config, table, x, places, bias)?;
+    let logits = g.linear("class_labels_classifier", x)?;
+    let mut boxes = x;
+    for i in 0..3 {
+        boxes = g.linear(&format!("bbox_predictor.layers.{i}"), boxes)?;
+        let act = if i < 2 { Activation::Relu } else { Activation::Sigmoid };
+        boxes = g.activation("bbox_predictor.act", act, boxes)?;
+    }
+    Ok((logits, boxes))
+}

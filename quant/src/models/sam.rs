@@ -1,0 +1,98 @@
+//! SAM, the Segment Anything model (Kirillov et al., ICCV 2023): a ViT with windowed attention sees the picture, points,
+//! boxes and masks become tokens, a two-way decoder makes masks with a score each. Both namings open: that of Hugging Face
+//! and that of the authors (`sam_vit_b_01ec64.pth`).
+//!
+//! Inputs: `pixel_values [1, 3, S, S]` and prompts in pixels of it: `input_points [1, P, N, 2]` with
+//! `input_labels [1, P, N]` (1 object, 0 background, -1 no point, -10 padding), `input_boxes [1, P, 4]`,
+//! `input_masks [1, 1, S/4, S/4]` for patches of 16. Prompts are there when their shapes are asked for; by default one
+//! prompt of one point. Outputs: `pred_masks [1, P, 3, h, w]` with `iou_scores [1, P, 3]`, and the decoder's answer to an
+//! unambiguous prompt, `pred_masks.single [1, P, 1, h, w]` with `iou_scores.single [1, P, 1]`.
+
+mod config;
+mod decoder;
+mod names;
+mod positions;
+mod prompt;
+mod vision;
+
+use super::architecture::Built;
+use super::source::Source;
+use super::{MaskRule, ModelError, Task};
+use crate::data::{Filter, PreprocessorConfig, Size};
+use crate::graph::Builder;
+use config::Sizes;
+use names::Names;
+
+/// Mean and standard deviation of the pictures that it was trained on (ImageNet's).
+const NORMALIZE: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+
+/// Whether configuration or tensors are those of SAM.
+pub(super) fn recognises(source: &Source<'_>) -> bool {
+    match source.model_type() {
+        "sam" => true,
+        "" => Names::of(source.weights).is_some(),
+        _ => false,
+    }
+}
+
+/// Opens a model folder, or a checkpoint alone.
+pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
+    let names = Names::of(source.weights).unwrap_or(&names::HF);
+    let sizes = Sizes::read(source, names)?;
+    let graph = {
+        let mut builder = Builder::new(source.weights);
+        let mut g = builder.root();
+        let image = sizes.image;
+        let (height, width) = source.shapes.image("pixel_values", (image, image));
+        if (height, width) != (image, image) {
+            return Err(ModelError::Input {
+                input: "pixel_values".to_owned(),
+                message: format!("this SAM reads pictures of {image}x{image} (padded), not {height}x{width}"),
+            });
+        }
+        let pixels = g.input("pixel_values", &[1, sizes.channels, image, image])?;
+        let prompts = prompt::Inputs::declare(&mut g, source.shapes, &sizes)?;
+        let table = positions::Gaussian::read(&mut g, names)?;
+        let embeddings = vision::encode(&mut g.at(names.encoder), names, &sizes, pixels)?;
+        let prompts = prompt::encode(&mut g.at("prompt_encoder"), names, &sizes, &table, &prompts)?;
+        let (masks, scores) =
+            decoder::decode(&mut g.at("mask_decoder"), names, &sizes, &table, embeddings, &prompts)?;
+        // The first mask answers unambiguous prompts, the others the ambiguous ones.
+        let others = g.shape(scores)[2].saturating_sub(1);
+        let results = [
+            ("pred_masks", g.narrow(masks, 2, 1, others)?),
+            ("iou_scores", g.narrow(scores, 2, 1, others)?),
+            ("pred_masks.single", g.narrow(masks, 2, 0, 1)?),
+            ("iou_scores.single", g.narrow(scores, 2, 0, 1)?),
+        ];
+        for (name, node) in results {
+            builder.output(name, node);
+        }
+        // The positional table is stored once or twice.
+        builder.finish(|name| names.gaussian.contains(&name))?
+    };
+    let preprocessor = if source.files.contains(PreprocessorConfig::FILE) {
+        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
+    } else {
+        let side = sizes.image as u32;
+        PreprocessorConfig {
+            resize: Some(Size::Longest(side)),
+            filter: Filter::Bilinear,
+            multiple_of: 1,
+            crop: None,
+            crop_rounding: crate::data::CropRounding::Down,
+            rescale: Some(1.0 / 255.0),
+            normalize: Some(NORMALIZE),
+            pad: Some((side, side)),
+        }
+    };
+    Ok(Built {
+        graph,
+        preprocessor: Some(preprocessor),
+        text: None,
+        task: Task::Mask {
+            logits: "pred_masks".to_owned(),
+            rule: MaskRule::Best { scores: "iou_scores".to_owned(), threshold: 0.0 },
+        },
+    })
+}

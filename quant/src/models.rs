@@ -14,6 +14,7 @@ mod error;
 pub mod lavt;
 mod mapping;
 mod numbered;
+pub mod onnx;
 mod open;
 mod parts;
 mod sam;

@@ -237,6 +237,12 @@ impl Session {
     /// Things to tell the user that are no errors: pictures that are in both sets.
     pub fn warnings(&self) -> Result<Vec<String>, SessionError> {
         let mut warnings = Vec::new();
+        for node in &self.model.unsupported {
+            warnings.push(format!(
+                "node `{}` ({}) is not supported ({}): what depends on it is left out",
+                node.node, node.op, node.reason
+            ));
+        }
         if let (Some(calibration), Some(samples)) = (&self.calibration, &self.samples) {
             let shared = crate::data::duplicates(calibration, samples)?;
             if let Some(first) = shared.first() {

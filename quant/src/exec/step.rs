@@ -229,7 +229,9 @@ fn plain(
             let (gamma, beta, mean, variance) = (param(gamma), param(beta), param(mean), param(variance));
             let scale: Vec<f32> = gamma.iter().zip(variance).map(|(g, v)| g / (v + eps).sqrt()).collect();
             let shift: Vec<f32> = (0..scale.len()).map(|c| beta[c] - mean[c] * scale[c]).collect();
-            norm::channel_affine(a, from[1], from[2..].iter().product(), &scale, &shift, out);
+            for (x, out) in images(a, out, from[0]) {
+                norm::channel_affine(x, from[1], from[2..].iter().product(), &scale, &shift, out);
+            }
         }
         Op::Add => elementwise::broadcast(BinaryOp::Add, a, from, x[1].as_slice(), x[1].shape(), out),
         Op::Mul => elementwise::broadcast(BinaryOp::Mul, a, from, x[1].as_slice(), x[1].shape(), out),
@@ -337,19 +339,29 @@ fn layer(
             gemm::linear(x, x.len() / w.k().max(1), w, a, bias, act, out);
         }
         LayerWeight::Conv(w) => {
-            conv::conv2d(x, &geometry(graph, node), w, a, bias, act, out);
+            let geometry = geometry(graph, node);
+            for (x, out) in images(x, out, node.shape[0]) {
+                conv::conv2d(x, &geometry, w, a, bias, act, out);
+            }
         }
         LayerWeight::ConvTranspose(w) => {
             if let Some(geometry) = transpose_geometry(graph, node) {
-                // One map after another.
-                let map = geometry.in_c * geometry.h * geometry.w;
-                let made = geometry.out_c * geometry.out_h() * geometry.out_w();
-                for (x, out) in x.chunks_exact(map.max(1)).zip(out.chunks_exact_mut(made.max(1))) {
+                for (x, out) in images(x, out, node.shape[0]) {
                     conv::conv_transpose2d(x, &geometry, w, a, bias, act, out);
                 }
             }
         }
     })
+}
+
+/// Operand and result of each of `count` images (prompts of one picture are decoded side by side).
+fn images<'x>(
+    x: &'x [f32],
+    out: &'x mut [f32],
+    count: usize,
+) -> impl Iterator<Item = (&'x [f32], &'x mut [f32])> {
+    let (from, to) = (x.len() / count.max(1), out.len() / count.max(1));
+    x.chunks_exact(from.max(1)).zip(out.chunks_exact_mut(to.max(1)))
 }
 
 /// A product of two activations.

@@ -235,7 +235,7 @@ impl<'w> Scope<'_, 'w> {
         self.builder.push(join(&self.path, name), Op::Linear { weight, bias }, vec![x], shape)
     }
 
-    /// Convolution over `[1, C, W]` or `[1, C, H, W]`, by the rank of the weight.
+    /// Convolution over `[N, C, W]` or `[N, C, H, W]`, by the rank of the weight.
     pub fn conv(&mut self, name: &str, x: NodeId, geometry: Conv) -> Result<NodeId, ModelError> {
         let input = self.shape(x);
         let weight_name = self.full(&format!("{name}.weight"));
@@ -254,7 +254,7 @@ impl<'w> Scope<'_, 'w> {
             expected.extend(w.iter().skip(2));
             return Err(self.wrong_shape(weight_name, expected, w));
         }
-        let mut shape = vec![1, w[0]];
+        let mut shape = vec![input[0], w[0]];
         for ((&size, &k), axis) in input[2..].iter().zip(&w[2..]).zip(4 - input.len()..) {
             let Some(out) = geometry.extent(axis, size, k) else {
                 return self.fail(name, format!("a kernel of {k} does not fit {size} positions"));

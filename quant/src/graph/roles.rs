@@ -66,7 +66,7 @@ fn source(graph: &Graph, mut id: NodeId) -> Role {
     }
 }
 
-/// Whether a product's result reaches a softmax through sums, factors and moves only.
+/// Whether a product's result reaches a softmax through sums, factors, masks and moves only.
 fn feeds_softmax(graph: &Graph, id: NodeId) -> bool {
     let mut at = id;
     loop {
@@ -77,7 +77,7 @@ fn feeds_softmax(graph: &Graph, id: NodeId) -> bool {
         let next = NodeId((at.index() + 1 + next) as u32);
         match &graph.node(next).op {
             Op::Softmax => return true,
-            Op::Add | Op::Mul | Op::Affine { .. } => at = next,
+            Op::Add | Op::Mul | Op::Affine { .. } | Op::Where => at = next,
             op if op.moves_only() => at = next,
             _ => return false,
         }

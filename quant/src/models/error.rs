@@ -148,6 +148,22 @@ pub enum ModelError {
         /// The tensors.
         names: Vec<String>,
     },
+    /// An ONNX file that cannot be used.
+    #[error("{file}: {message}")]
+    Onnx {
+        /// The file.
+        file: String,
+        /// What is wrong, where, and what to do.
+        message: String,
+    },
+    /// An ONNX file with operators that are not supported.
+    #[error("{file}: {} {} not supported: {}; open it in part to see the layers before them", .nodes.len(), if .nodes.len() == 1 { "node is" } else { "nodes are" }, operators(.nodes))]
+    UnsupportedOperators {
+        /// The file.
+        file: String,
+        /// All of them.
+        nodes: Vec<super::onnx::Unsupported>,
+    },
     /// A config that cannot be used.
     #[error("{file}: {message}")]
     Config {
@@ -192,4 +208,9 @@ fn list(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(5).map(|n| format!("`{n}`")).collect();
     let more = names.len().saturating_sub(shown.len());
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+fn operators(nodes: &[super::onnx::Unsupported]) -> String {
+    let shown: Vec<_> = nodes.iter().map(|n| format!("{} (node `{}`: {})", n.op, n.node, n.reason)).collect();
+    shown.join(", ")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::source::Source;
-use super::{InputShapes, ModelError, Task, Weights, architecture, little_endian};
+use super::{InputShapes, ModelError, Task, Weights, architecture, little_endian, onnx};
 use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder};
 use crate::graph::Graph;
 
@@ -15,7 +15,7 @@ const WEIGHTS: &str = "model.safetensors";
 /// Where a model lies.
 #[derive(Debug, Clone)]
 pub enum ModelFiles {
-    /// A folder with `config.json` and `model.safetensors`, or the `.safetensors` file in such a folder.
+    /// A folder with `config.json` and `model.safetensors`, the `.safetensors` file in such a folder, or an `.onnx` file.
     Path(PathBuf),
     /// Files embedded in the program.
     Embedded {
@@ -46,6 +46,10 @@ pub struct Model {
     pub text: Option<TextEncoder>,
     /// What the outputs mean.
     pub task: Task,
+    /// Encodings that a quantized file carries for the sites of its layers.
+    pub encodings: Vec<onnx::Encoding>,
+    /// Nodes of the file that are not supported; the graph ends before them.
+    pub unsupported: Vec<onnx::Unsupported>,
     /// SHA-256 of architecture, sizes and weights, in hexadecimal.
     pub fingerprint: String,
     /// The model's folder, for samples in it; links do not lead out of it.
@@ -74,6 +78,11 @@ pub fn open_for(
 ) -> Result<Model, ModelError> {
     // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
     type Folder = Arc<dyn Files>;
+    if let ModelFiles::Path(path) = source
+        && onnx::is_onnx(path)
+    {
+        return onnx::model(path, shapes);
+    }
     let given = weights.is_some();
     let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
         match source {
@@ -118,6 +127,8 @@ pub fn open_for(
         preprocessor: built.preprocessor,
         text: built.text,
         task: built.task,
+        encodings: Vec::new(),
+        unsupported: Vec::new(),
         files: confined,
     })
 }
@@ -133,7 +144,7 @@ fn split(path: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Stands for the graph's shape and every weight: two models with the same fingerprint give the same results.
-fn fingerprint(architecture: &str, graph: &Graph) -> String {
+pub(super) fn fingerprint(architecture: &str, graph: &Graph) -> String {
     let mut hash = Sha256::new();
     hash.update(architecture);
     for node in graph.nodes() {

@@ -144,6 +144,30 @@ impl Weights {
         Self::of_file(file.to_owned(), tensors)
     }
 
+    /// Tensors that were read from another form of file, as values in memory.
+    pub fn from_tensors(
+        file: &str,
+        tensors: Vec<(String, Vec<usize>, Arc<Vec<f32>>)>,
+    ) -> Result<Self, ModelError> {
+        let nothing = Arc::new(Bytes::Owned(Vec::new()));
+        let (mut stored, mut values) = (Vec::new(), HashMap::new());
+        for (name, shape, data) in tensors {
+            if let Some(index) = data.iter().position(|x| !x.is_finite()) {
+                let (file, value) = (file.to_owned(), data[index]);
+                return Err(ModelError::NonFinite { file, tensor: name, index, value });
+            }
+            let bytes = Arc::clone(&nothing);
+            stored.push((
+                name.clone(),
+                Stored { bytes, part: 0..0, format: Format::F32, shape, strides: None },
+            ));
+            values.insert(name, Numbers::from(data));
+        }
+        let mut weights = Self::of_file(file.to_owned(), stored)?;
+        weights.overrides = values;
+        Ok(weights)
+    }
+
     fn of_file(file: String, tensors: Vec<(String, Stored)>) -> Result<Self, ModelError> {
         let mut all = Tensors::default();
         all.add(&file, tensors)?;

@@ -1,0 +1,9 @@
+//! ONNX files.
+
+mod files;
+mod hostile;
+mod mutated;
+mod pairs;
+mod quantized;
+mod small;
+mod writer;

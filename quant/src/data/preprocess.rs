@@ -159,6 +159,17 @@ impl PreprocessorConfig {
         Ok(Self { resize, filter, multiple_of, crop, crop_rounding, rescale, normalize, pad })
     }
 
+    /// Height and width of every tensor, where they do not depend on the picture.
+    pub fn fixed_size(&self) -> Option<(usize, usize)> {
+        let (height, width) = match (self.pad, self.crop, self.resize) {
+            (Some((h, w)), None, Some(Size::Longest(side))) if side <= h && side <= w => (h, w),
+            (None, Some(cropped), _) => cropped,
+            (None, None, Some(Size::Exact { height, width })) => (height, width),
+            _ => return None,
+        };
+        Some((height as usize, width as usize))
+    }
+
     /// The same with tensors of one size for all pictures: they keep their shape and are padded, as pictures of a batch are;
     /// where the published processor ignores the shape, or cuts, so does this.
     #[must_use]

@@ -33,7 +33,7 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let towers = Towers::of(source, "")?;
     let preprocessor = pictures::preprocessor(source, published(towers.image as u32))?;
-    let usual = pictures::fixed_size(&preprocessor).unwrap_or((towers.image, towers.image));
+    let usual = preprocessor.fixed_size().unwrap_or((towers.image, towers.image));
     let (height, width) = source.shapes.image("pixel_values", usual);
 
     let mut builder = Builder::new(source.weights);

@@ -40,7 +40,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     // The published models see squares, whatever the aspect ratio.
     let published = pictures::resized(pictures::exact(SIZE), Filter::Bilinear, pictures::IMAGENET);
     let preprocessor = pictures::preprocessor(source, published)?;
-    let usual = pictures::fixed_size(&preprocessor).unwrap_or(SIZE);
+    let usual = preprocessor.fixed_size().unwrap_or(SIZE);
     // A text wins where both are there, as in the published code.
     let by_image = source.shapes.contains(IMAGE_PROMPT) && !source.shapes.contains("input_ids");
 

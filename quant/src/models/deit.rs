@@ -6,7 +6,7 @@
 
 use super::ModelError;
 use super::architecture::Built;
-use super::parts::config::activation;
+use super::parts::activation;
 use super::parts::pictures::{self, IMAGENET};
 use super::parts::timm::unnamed;
 use super::parts::tokens::token;
@@ -35,7 +35,8 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         let mut default = pictures::resized(whole, Filter::Bicubic, IMAGENET);
         default.crop = Some((height as u32, width as u32));
         let preprocessor = pictures::preprocessor(source, default)?;
-        let pooler = activation("pooler_act", &config.pooler_act).map_err(|message| source.wrong(message))?;
+        let pooler =
+            activation::named("pooler_act", &config.pooler_act).map_err(|message| source.wrong(message))?;
         let root = if has("deit.embeddings.cls_token") { "deit" } else { "" };
         build(source, preprocessor, config.image(), |g, pixels| {
             let mut m = g.at(root);

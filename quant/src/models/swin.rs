@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use super::ModelError;
 use super::architecture::Built;
+use super::parts::activation;
 use super::parts::block::{BlockNames, HF_SWIN, TIMM};
-use super::parts::config::{MAX_LAYERS, Sides, activation, epsilon, heads_divide, within};
+use super::parts::config::{MAX_LAYERS, Sides, epsilon, heads_divide, within};
 use super::parts::pictures::{self, IMAGENET};
 use super::parts::timm::{self, TimmConfig};
 use super::parts::tokens;
@@ -118,7 +119,7 @@ impl SwinConfig {
             within(&format!("depths[{stage}]"), self.depths[stage], 1, MAX_LAYERS)?;
             heads_divide(&format!("num_heads[{stage}]"), self.num_heads[stage], self.embed_dim << stage)?;
         }
-        activation("hidden_act", &self.hidden_act)?;
+        activation::named("hidden_act", &self.hidden_act)?;
         epsilon("layer_norm_eps", self.layer_norm_eps)
     }
 }
@@ -165,7 +166,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
             depths: config.depths,
             heads: config.num_heads,
             window: config.window_size,
-            act: activation("hidden_act", &config.hidden_act).unwrap_or_default(),
+            act: activation::named("hidden_act", &config.hidden_act).unwrap_or_default(),
             eps: config.layer_norm_eps,
         };
         let root = if has("swin.embeddings.patch_embeddings.projection.weight") { "swin" } else { "" };
@@ -199,10 +200,8 @@ impl Swin {
         let axis = |name: &str, axis: usize| weights.shape(name).and_then(|s| s.get(axis).copied());
         let merged_first = weights.shape("layers.0.downsample.reduction.weight").is_none();
         // A single stage has no merging; its head tells.
-        let names = match merged_first && weights.shape("head.weight").is_none() {
-            true => TIMM_NAMES,
-            false => ORIGINAL,
-        };
+        let timm = merged_first && weights.shape("head.weight").is_none();
+        let names = if timm { TIMM_NAMES } else { ORIGINAL };
         let stages = count_modules(weights.names(), "layers");
         within("the number of stages `layers.N`", stages, 1, MAX_STAGES)?;
         let (mut depths, mut heads) = (Vec::new(), Vec::new());

@@ -5,9 +5,10 @@
 //! `pooler_output [1, C]`.
 
 use super::architecture::Built;
+use super::parts::activation;
 use super::parts::block;
-use super::parts::config::{MAX_LAYERS, Sides, VitConfig, activation, within};
-use super::parts::pictures::{self, SYMMETRIC, fixed_size};
+use super::parts::config::{MAX_LAYERS, Sides, VitConfig, within};
+use super::parts::pictures::{self, SYMMETRIC};
 use super::parts::positions::Resampling;
 use super::parts::timm::{TimmConfig, unnamed};
 use super::parts::tokens::token;
@@ -45,7 +46,8 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         let (config, vit) = hugging_face(source)?;
         let default = pictures::resized(pictures::exact(config.image()), Filter::Bilinear, SYMMETRIC);
         let preprocessor = pictures::preprocessor(source, default)?;
-        let pooler = activation("pooler_act", &config.pooler_act).map_err(|message| source.wrong(message))?;
+        let pooler =
+            activation::named("pooler_act", &config.pooler_act).map_err(|message| source.wrong(message))?;
         let root = if source.weights.shape("vit.embeddings.cls_token").is_some() { "vit" } else { "" };
         build(source, preprocessor, config.image(), |g, pixels| {
             let mut m = g.at(root);
@@ -149,7 +151,7 @@ pub(super) fn build(
     usual: (usize, usize),
     forward: impl FnOnce(&mut Scope<'_, '_>, NodeId) -> Result<Vec<(&'static str, NodeId)>, ModelError>,
 ) -> Result<Built, ModelError> {
-    let usual = fixed_size(&preprocessor).unwrap_or(usual);
+    let usual = preprocessor.fixed_size().unwrap_or(usual);
     let (height, width) = source.shapes.image("pixel_values", usual);
     let mut builder = Builder::new(source.weights);
     let mut g = builder.root();

@@ -1,5 +1,7 @@
 //! Swin under the names of Hugging Face, timm and the original code.
 
+use bitloupe_quant::models::{ModelFiles, open};
+
 use crate::activations::Gap;
 use crate::fixture::Fixture;
 use crate::{activations, pictures, published, roles};
@@ -46,6 +48,19 @@ fn original() {
     let run = fixture.run(&INPUT);
     fixture.compare_output(&run, "logits", "out.logits", TOLERANCE);
     assert!(run.model.graph.find("layers.0.downsample.reduction").is_some());
+}
+
+/// The names and shapes of the tensors say everything, the size of the image too: its last grid is one window.
+#[test]
+fn without_a_configuration() {
+    let fixture = Fixture::open("swin_tiny_original");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("swin.safetensors");
+    std::fs::copy(fixture.path("model.safetensors"), &file).unwrap();
+    let model = open(&ModelFiles::Path(file), None).unwrap();
+    assert_eq!(model.architecture, "swin");
+    assert_eq!(model.graph.node(model.graph.inputs()[0]).shape, [1, 3, 64, 64]);
+    assert_eq!(model.preprocessor.unwrap().crop, Some((64, 64)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Multi-head self-attention (Vaswani et al., NeurIPS 2017) under the names of its published forms.
 
+use super::heads;
 use crate::graph::{NodeId, Scope};
 use crate::models::ModelError;
 
@@ -21,23 +22,23 @@ pub(crate) fn attend(
     heads: usize,
     bias: impl FnOnce(&mut Scope<'_, '_>, NodeId) -> Result<NodeId, ModelError>,
 ) -> Result<NodeId, ModelError> {
-    let [query, key, value] = match projections {
+    let operands = match projections {
         Projections::Fused(name) => fused(g, name, x, heads)?,
-        Projections::Split(names) => split(g, names, x, heads)?,
+        Projections::Split([query, key, value]) => {
+            let mut project = |name| heads::project(g, name, x, heads);
+            (project(query)?, project(key)?, project(value)?)
+        }
     };
-    let shape = g.shape(query);
-    let (batch, tokens, head) = (shape[0], shape[2], shape[3]);
-    let scores = g.matmul("qk", (query, key), true, 1.0 / (head as f32).sqrt())?;
-    let scores = bias(g, scores)?;
-    let probabilities = g.softmax("softmax", scores)?;
-    let y = g.matmul("pv", (probabilities, value), false, 1.0)?;
-    let y = g.permute(y, &[0, 2, 1, 3])?;
-    let width = heads * g.shape(y)[3];
-    g.reshape(y, &[batch, tokens, width])
+    heads::weigh(g, operands, bias)
 }
 
 /// Queries, keys and values `[B, heads, N, head]` from one layer.
-fn fused(g: &mut Scope<'_, '_>, name: &str, x: NodeId, heads: usize) -> Result<[NodeId; 3], ModelError> {
+fn fused(
+    g: &mut Scope<'_, '_>,
+    name: &str,
+    x: NodeId,
+    heads: usize,
+) -> Result<(NodeId, NodeId, NodeId), ModelError> {
     let qkv = g.linear(name, x)?;
     let shape = g.shape(qkv);
     let (batch, tokens, head) = (shape[0], shape[1], shape[2] / (3 * heads));
@@ -47,22 +48,5 @@ fn fused(g: &mut Scope<'_, '_>, name: &str, x: NodeId, heads: usize) -> Result<[
         let y = g.narrow(qkv, 0, index, 1)?;
         g.reshape(y, &[batch, heads, tokens, head])
     };
-    Ok([part(0)?, part(1)?, part(2)?])
-}
-
-/// The same from a layer each.
-fn split(
-    g: &mut Scope<'_, '_>,
-    names: [&str; 3],
-    x: NodeId,
-    heads: usize,
-) -> Result<[NodeId; 3], ModelError> {
-    let mut project = |name: &str| -> Result<NodeId, ModelError> {
-        let y = g.linear(name, x)?;
-        let shape = g.shape(y);
-        let (batch, tokens, head) = (shape[0], shape[1], shape[2] / heads);
-        let y = g.reshape(y, &[batch, tokens, heads, head])?;
-        g.permute(y, &[0, 2, 1, 3])
-    };
-    Ok([project(names[0])?, project(names[1])?, project(names[2])?])
+    Ok((part(0)?, part(1)?, part(2)?))
 }

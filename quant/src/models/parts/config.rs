@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::activation;
 use crate::exec::kernels::activation::Activation;
 
 /// Most pixels on a side of an image, as for pictures.
@@ -90,7 +91,7 @@ impl VitConfig {
         within("num_hidden_layers", self.num_hidden_layers, 1, MAX_LAYERS)?;
         heads_divide("num_attention_heads", self.num_attention_heads, self.hidden_size)?;
         epsilon("layer_norm_eps", eps)
-            .and_then(|()| activation("hidden_act", &self.hidden_act).map(|_| ()))
+            .and_then(|()| activation::named("hidden_act", &self.hidden_act).map(|_| ()))
             .map(|()| self)
     }
 
@@ -117,7 +118,7 @@ impl VitConfig {
 
     /// Activation of the MLP.
     pub(crate) fn act(&self) -> Activation {
-        activation("hidden_act", &self.hidden_act).unwrap_or_default()
+        activation::named("hidden_act", &self.hidden_act).unwrap_or_default()
     }
 
     /// Shape of the weight of the patch embedding.
@@ -148,23 +149,6 @@ pub(crate) fn heads_divide(name: &str, heads: usize, width: usize) -> Result<(),
 /// An error unless a number can be added to a variance.
 pub(crate) fn epsilon(name: &str, eps: f32) -> Result<(), String> {
     if (0.0..=1.0).contains(&eps) { Ok(()) } else { Err(format!("`{name}` is {eps}; expected 0 to 1")) }
-}
-
-/// The activation that a configuration of `transformers` names.
-pub(crate) fn activation(field: &str, name: &str) -> Result<Activation, String> {
-    Ok(match name {
-        "gelu" => Activation::Gelu,
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
-        "quick_gelu" => Activation::QuickGelu,
-        "relu" => Activation::Relu,
-        "silu" | "swish" => Activation::Silu,
-        "tanh" => Activation::Tanh,
-        _ => {
-            return Err(format!(
-                "`{field}` is `{name}`; expected gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, silu or tanh"
-            ));
-        }
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Scaled dot-product attention over separate projections (Vaswani et al., NeurIPS 2017), as Hugging Face's encoders
-//! compute it.
+//! compute it, and what all forms of attention share.
 
 use crate::graph::{NodeId, Scope};
 use crate::models::ModelError;
@@ -8,7 +8,7 @@ use crate::models::ModelError;
 /// softmax, and the sum of two masks stays finite.
 pub(in crate::models) const MASKED: f32 = f32::MIN / 2.0;
 
-/// A projection of tokens `[1, N, width]`, cut into heads: `[1, heads, N, width / heads]`.
+/// A projection of tokens `[B, N, width]`, cut into heads: `[B, heads, N, width / heads]`.
 pub(in crate::models) fn project(
     g: &mut Scope<'_, '_>,
     name: &str,
@@ -17,9 +17,9 @@ pub(in crate::models) fn project(
 ) -> Result<NodeId, ModelError> {
     let y = g.linear(name, x)?;
     let shape = g.shape(y);
-    let (n, width) = (shape[1], shape[2]);
+    let (batch, n, width) = (shape[0], shape[1], shape[2]);
     // A width that heads do not divide is an error of the reshape.
-    let y = g.reshape(y, &[1, n, heads, width / heads.max(1)])?;
+    let y = g.reshape(y, &[batch, n, heads, width / heads.max(1)])?;
     g.permute(y, &[0, 2, 1, 3])
 }
 
@@ -27,19 +27,32 @@ pub(in crate::models) fn project(
 /// to the scores one after another.
 pub(in crate::models) fn attend(
     g: &mut Scope<'_, '_>,
-    (query, key, value): (NodeId, NodeId, NodeId),
+    operands: (NodeId, NodeId, NodeId),
     masks: &[NodeId],
 ) -> Result<NodeId, ModelError> {
+    weigh(g, operands, |g, mut scores| {
+        for &mask in masks {
+            scores = g.add(scores, mask)?;
+        }
+        Ok(scores)
+    })
+}
+
+/// Query, key and value `[B, heads, N, head]` to tokens `[B, N, heads · head]`; `bias` adds to the scores
+/// `[B, heads, N, N]` what belongs there.
+pub(in crate::models) fn weigh(
+    g: &mut Scope<'_, '_>,
+    (query, key, value): (NodeId, NodeId, NodeId),
+    bias: impl FnOnce(&mut Scope<'_, '_>, NodeId) -> Result<NodeId, ModelError>,
+) -> Result<NodeId, ModelError> {
     let shape = g.shape(query);
-    let (heads, n, head) = (shape[1], shape[2], shape[3]);
-    let mut scores = g.matmul("qk", (query, key), true, 1.0 / (head as f32).sqrt())?;
-    for &mask in masks {
-        scores = g.add(scores, mask)?;
-    }
+    let (batch, heads, n, head) = (shape[0], shape[1], shape[2], shape[3]);
+    let scores = g.matmul("qk", (query, key), true, 1.0 / (head as f32).sqrt())?;
+    let scores = bias(g, scores)?;
     let probabilities = g.softmax("softmax", scores)?;
     let y = g.matmul("pv", (probabilities, value), false, 1.0)?;
     let y = g.permute(y, &[0, 2, 1, 3])?;
-    g.reshape(y, &[1, n, heads * head])
+    g.reshape(y, &[batch, n, heads * head])
 }
 
 /// An attention mask `[1, N]` (1 = token) as summands `[1, 1, 1, N]`: 0 for tokens, `masked` for padding.

@@ -40,13 +40,3 @@ pub(crate) fn exact((height, width): (usize, usize)) -> Size {
     // Sides are at most 16384, checked with the configuration.
     Size::Exact { height: height as u32, width: width as u32 }
 }
-
-/// Height and width of every tensor that a preprocessor makes, if they do not depend on the picture.
-pub(crate) fn fixed_size(preprocessor: &PreprocessorConfig) -> Option<(usize, usize)> {
-    let (height, width) = match (preprocessor.pad, preprocessor.crop, preprocessor.resize) {
-        (Some(size), ..) | (None, Some(size), _) => size,
-        (None, None, Some(Size::Exact { height, width })) => (height, width),
-        _ => return None,
-    };
-    Some((height as usize, width as usize))
-}

@@ -11,15 +11,14 @@ mod positions;
 mod transformer;
 
 use super::architecture::Built;
+use super::parts::pictures::{IMAGENET, preprocessor, resized};
 use super::source::Source;
 use super::{ModelError, Task};
-use crate::data::{Filter, PreprocessorConfig, Size};
+use crate::data::{Filter, Size};
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{Builder, Conv, NodeId, Scope};
 use config::DetrConfig;
 
-/// Mean and standard deviation of the pictures that it was trained on (ImageNet's).
-const NORMALIZE: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 /// The published size of pictures: the shorter side, and the longer at most.
 const USUAL: Size = Size::Shortest { short: 800, longest: Some(1333) };
 
@@ -40,20 +39,7 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
 /// Opens a model folder, or a checkpoint alone.
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let config = DetrConfig::read(source)?;
-    let mut preprocessor = if source.files.contains(PreprocessorConfig::FILE) {
-        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
-    } else {
-        PreprocessorConfig {
-            resize: Some(USUAL),
-            filter: Filter::Bilinear,
-            multiple_of: 1,
-            crop: None,
-            crop_rounding: crate::data::CropRounding::Down,
-            rescale: Some(1.0 / 255.0),
-            normalize: Some(NORMALIZE),
-            pad: None,
-        }
-    };
+    let mut preprocessor = preprocessor(source, resized(USUAL, Filter::Bilinear, IMAGENET))?;
     // One graph for all pictures: a square in which each fits, with a mask of its padding.
     let usual = match (preprocessor.pad, preprocessor.resize.unwrap_or(USUAL)) {
         (Some(size), _) => size,

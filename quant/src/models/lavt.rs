@@ -16,18 +16,16 @@ pub use config::LavtConfig;
 
 use super::architecture::Built;
 use super::parts::bert;
+use super::parts::pictures::{IMAGENET, exact, resized};
 use super::source::Source;
 use super::{InputShapes, MaskRule, ModelError, Task, Weights};
-use crate::data::{CropRounding, Filter, PreprocessorConfig, Size, TextEncoder, Truncation};
+use crate::data::{Filter, PreprocessorConfig, TextEncoder, Truncation};
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{Builder, Graph};
 use prefixes::Prefixes;
 
 /// Added to scores of padding tokens; the value of the BERT that LAVT was published with.
 const MASKED: f32 = -10_000.0;
-
-/// Mean and standard deviation of the pictures that it was trained on (ImageNet's).
-const NORMALIZE: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// Whether the configuration is one of LAVT, or without one the tensors.
 pub(super) fn recognises(source: &Source<'_>) -> bool {
@@ -56,21 +54,10 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let preprocessor = if described || source.files.contains(PreprocessorConfig::FILE) {
         PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
     } else {
-        let [height, width] = config.image_size.map(|side| side as u32);
-        PreprocessorConfig {
-            resize: Some(Size::Exact { height, width }),
-            filter: Filter::Bilinear,
-            multiple_of: 1,
-            crop: None,
-            crop_rounding: CropRounding::Down,
-            rescale: Some(1.0 / 255.0),
-            normalize: Some(NORMALIZE),
-            pad: None,
-        }
+        let [height, width] = config.image_size;
+        resized(exact((height, width)), Filter::Bilinear, IMAGENET)
     };
-    let readable =
-        described || ["tokenizer.json", "vocab.txt"].iter().any(|name| source.files.contains(name));
-    let text = if readable {
+    let text = if described || TextEncoder::is_in(source.files) {
         Some(TextEncoder::read(source.files, config.max_tokens, Truncation::Cut)?)
     } else {
         None

@@ -16,15 +16,13 @@ mod prompt;
 mod vision;
 
 use super::architecture::Built;
+use super::parts::pictures::{IMAGENET, preprocessor, resized};
 use super::source::Source;
 use super::{MaskRule, ModelError, Task};
 use crate::data::{Filter, PreprocessorConfig, Size};
 use crate::graph::Builder;
 use config::Sizes;
 use names::Names;
-
-/// Mean and standard deviation of the pictures that it was trained on (ImageNet's).
-const NORMALIZE: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// Whether configuration or tensors are those of SAM.
 pub(super) fn recognises(source: &Source<'_>) -> bool {
@@ -71,21 +69,12 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         // The positional table is stored once or twice.
         builder.finish(|name| names.gaussian.contains(&name))?
     };
-    let preprocessor = if source.files.contains(PreprocessorConfig::FILE) {
-        PreprocessorConfig::read(source.files, PreprocessorConfig::FILE)?
-    } else {
-        let side = sizes.image as u32;
-        PreprocessorConfig {
-            resize: Some(Size::Longest(side)),
-            filter: Filter::Bilinear,
-            multiple_of: 1,
-            crop: None,
-            crop_rounding: crate::data::CropRounding::Down,
-            rescale: Some(1.0 / 255.0),
-            normalize: Some(NORMALIZE),
-            pad: Some((side, side)),
-        }
+    let side = sizes.image as u32;
+    let default = PreprocessorConfig {
+        pad: Some((side, side)),
+        ..resized(Size::Longest(side), Filter::Bilinear, IMAGENET)
     };
+    let preprocessor = preprocessor(source, default)?;
     Ok(Built {
         graph,
         preprocessor: Some(preprocessor),

@@ -193,7 +193,7 @@ fn small_files_cannot_ask_for_large_tables() {
         let shape = ints("s", &dims, &sizes);
         let full = node("ConstantOfShape", &["s"], &["t"], &[]);
         has(
-            &refused(&graph(&[full, add()], &std::slice::from_ref(&shape), &[X], &["y"])),
+            &refused(&graph(&[full, add()], std::slice::from_ref(&shape), &[X], &["y"])),
             &["ConstantOfShape"],
         );
         let expand = node("Expand", &["v", "s"], &["t"], &[]);

@@ -1,17 +1,15 @@
 //! From a [`Flow`] to a [`Graph`], through the builder that all architectures use.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use super::encodings::{self, Encoding};
 use super::flow::{self, Binary, Coordinates, Flow, Function, Id, Interpolation, Nearest, Op, Unary, Window};
+use super::modules::Modules;
 use super::names::Names;
 use super::tensor::Dtype;
 use crate::exec::kernels::activation::Activation;
 use crate::exec::kernels::pool::Pooling;
 use crate::exec::kernels::resize::{self, Rounding, Sampling};
 use crate::graph::{Builder, Conv, Graph, NodeId, Scope};
-use crate::models::{ModelError, Weights};
+use crate::models::ModelError;
 use crate::terms::{SiteId, Slot};
 
 /// Builds the graph and lists the encodings of its sites.
@@ -60,73 +58,6 @@ pub(super) fn emit(file: &str, flow: Flow) -> Result<(Graph, Vec<Encoding>), Mod
         }
     }
     Ok((graph, all))
-}
-
-/// Parameters by the module that they belong to.
-#[derive(Default)]
-struct Modules {
-    /// By step: the module's name.
-    names: HashMap<Id, String>,
-    /// By module: its parameters' constants.
-    parameters: HashMap<String, Vec<Id>>,
-    /// By name that several modules have: how many.
-    counts: HashMap<String, usize>,
-    tensors: Vec<(String, Vec<usize>, Arc<Vec<f32>>)>,
-}
-
-impl Modules {
-    fn add(&mut self, flow: &Flow, names: &Names, id: Id) {
-        let step = flow.step(id);
-        let (parameters, ends): (&[Id], &[&str]) = match &step.op {
-            Op::Linear | Op::Conv(_) | Op::ConvTranspose(_) | Op::LayerNorm { .. } => {
-                (&step.inputs[1..], &["weight", "bias"])
-            }
-            Op::BatchNorm { .. } => (&step.inputs[1..], &["weight", "bias", "running_mean", "running_var"]),
-            Op::Embedding => (&step.inputs[..1], &["weight"]),
-            _ => return,
-        };
-        let path = names.layer(flow, id);
-        let mut name = path.clone();
-        if let Some(first) = self.parameters.get(&path) {
-            if same(flow, first, parameters) {
-                self.names.insert(id, path);
-                return;
-            }
-            // Another module of this name has other weights: the node's own name tells them apart, or a number.
-            let own = step.name.rsplit('/').next().unwrap_or_default();
-            name = format!("{path}.{own}");
-            while own.is_empty() || self.parameters.contains_key(&name) {
-                let count = self.counts.entry(path.clone()).or_insert(1);
-                *count += 1;
-                name = format!("{path}.{count}");
-                if !self.parameters.contains_key(&name) {
-                    break;
-                }
-            }
-        }
-        for (&parameter, end) in parameters.iter().zip(ends) {
-            if let Some(data) = flow.data(parameter) {
-                let shape = flow.shape(parameter).to_vec();
-                self.tensors.push((format!("{name}.{end}"), shape, data.to_floats()));
-            }
-        }
-        self.parameters.insert(name.clone(), parameters.to_vec());
-        self.names.insert(id, name);
-    }
-
-    fn weights(&mut self, file: &str) -> Result<Weights, ModelError> {
-        Weights::from_tensors(file, std::mem::take(&mut self.tensors))
-    }
-}
-
-/// Whether two lists of constants hold the same values.
-fn same(flow: &Flow, a: &[Id], b: &[Id]) -> bool {
-    let equal = |a: Id, b: Id| {
-        a == b
-            || (flow.shape(a) == flow.shape(b)
-                && flow.data(a).zip(flow.data(b)).is_some_and(|(a, b)| a.to_floats() == b.to_floats()))
-    };
-    a.len() == b.len() && a.iter().zip(b).all(|(&a, &b)| equal(a, b))
 }
 
 struct Emitter<'e, 'b, 'w> {
@@ -240,7 +171,7 @@ impl<'w> Emitter<'_, '_, 'w> {
             }
             Op::Embedding => {
                 let ids = self.operand(id, 1)?;
-                let name = self.modules.names.get(&id).map_or("", String::as_str);
+                let name = self.modules.name(id).map_or("", String::as_str);
                 self.scope.embedding(name, ids)
             }
             Op::Reshape(_) => {
@@ -332,7 +263,7 @@ impl<'w> Emitter<'_, '_, 'w> {
         let flow = self.flow;
         let step = flow.step(id);
         let x = self.value(step.inputs[0], 0)?;
-        let name = self.modules.names.get(&id).cloned().unwrap_or_else(|| self.names.layer(flow, id));
+        let name = self.modules.name(id).cloned().unwrap_or_else(|| self.names.layer(flow, id));
         let geometry =
             |w: &Window| Conv { stride: w.stride, padding: w.pads, dilation: w.dilation, groups: w.groups };
         let node = match &step.op {
@@ -354,7 +285,7 @@ impl<'w> Emitter<'_, '_, 'w> {
         let flow = self.flow;
         let step = flow.step(id);
         let x = self.value(step.inputs[0], 0)?;
-        let name = self.modules.names.get(&id).cloned().unwrap_or_else(|| self.names.layer(flow, id));
+        let name = self.modules.name(id).cloned().unwrap_or_else(|| self.names.layer(flow, id));
         match &step.op {
             Op::LayerNorm { eps } => self.scope.layer_norm(&name, x, *eps),
             Op::BatchNorm { eps } => self.scope.batch_norm(&name, x, *eps),

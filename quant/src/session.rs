@@ -4,6 +4,7 @@
 //! must never wait.
 
 mod calibrate;
+mod carried;
 mod choices;
 mod detail;
 mod error;
@@ -237,6 +238,12 @@ impl Session {
     /// Things to tell the user that are no errors: pictures that are in both sets.
     pub fn warnings(&self) -> Result<Vec<String>, SessionError> {
         let mut warnings = Vec::new();
+        if let Some(first) = self.model.unsupported.first() {
+            warnings.push(format!(
+                "{} nodes have operators that are not supported and are left out with all that depends on them (first: {first})",
+                self.model.unsupported.len()
+            ));
+        }
         for node in &self.model.unsupported {
             warnings.push(format!(
                 "node `{}` ({}) is not supported ({}): what depends on it is left out",

@@ -43,6 +43,11 @@ pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
             "parameters": graph.parameters(),
             "macs": graph.macs(),
             "layers": layers,
+            "encodings": model.encodings.iter().map(|e| json!({
+                "site": e.site.to_string(), "bits": e.bits, "symmetric": e.symmetric, "dynamic": e.is_dynamic(),
+                "scale": e.scale, "zero_point": e.zero_point, "axis": e.axis,
+            })).collect::<Vec<_>>(),
+            "unsupported": model.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
         return Ok(Outcome::Done);
     }
@@ -55,6 +60,16 @@ pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
         graph.layers().len(),
         graph.sites().len()
     )?;
+    if !model.encodings.is_empty() {
+        say!("{} sites are quantized in the file: preset \"as in the file\"\n", model.encodings.len())?;
+    }
+    if !model.unsupported.is_empty() {
+        say!("not supported, and left out with what depends on them:")?;
+        for node in &model.unsupported {
+            say!("  {node}")?;
+        }
+        say!("")?;
+    }
     let mut table = Table::new(&[
         ("site", Align::Left),
         ("op", Align::Left),

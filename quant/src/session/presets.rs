@@ -31,6 +31,7 @@ impl Session {
     /// Ready-made plans with their names.
     pub(super) fn presets(&self) -> Vec<(String, Arc<Plan>)> {
         let mut presets = vec![("full precision".to_owned(), Arc::new(self.float_plan()))];
+        presets.extend(self.carried_plan().map(|plan| (plan.method.clone(), Arc::new(plan))));
         for (w, a) in [(8, 8), (6, 6), (4, 8), (4, 4)] {
             let (Ok(weights), Ok(activations)) = (Bits::new(w), Bits::new(a)) else { continue };
             for name in PRESETS {

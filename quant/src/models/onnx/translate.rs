@@ -39,6 +39,12 @@ pub struct Unsupported {
     pub reason: String,
 }
 
+impl std::fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` ({}): {}", self.node, self.op, self.reason)
+    }
+}
+
 /// Translates one file.
 pub(super) struct Translator<'a> {
     pub(super) flow: Flow,

@@ -139,7 +139,7 @@ mod tests {
         let bit = |x: f32| Value::new(vec![1, 1, 1], vec![x]);
         let found = OutputLoss::BitDivergence.between(&bit(0.0), &bit(4.0_f32.ln()));
         assert!((found - one).abs() < 1e-7, "{found} {one}");
-        assert!(OutputLoss::BitDivergence.between(&bit(900.0), &bit(-900.0)) > 1000.0);
+        assert!(OutputLoss::BitDivergence.between(&bit(900.0), &bit(-900.0)) > 899.0);
         assert_eq!(OutputLoss::BitDivergence.between(&bit(900.0), &bit(900.0)), 0.0);
     }
 

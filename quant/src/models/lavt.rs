@@ -45,9 +45,8 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         source.wrong(if described {
             message
         } else {
-            format!(
-                "no such file, and the sizes that the tensors tell do not fit a published model: {message}"
-            )
+            let what = if source.config.is_none() { "no such file" } else { "`model_type` is missing" };
+            format!("{what}, and the sizes that the tensors tell do not fit a published model: {message}")
         })
     })?;
     let graph = build(&config, source.weights, source.shapes)?;

@@ -34,7 +34,7 @@ pub(in crate::models) fn model(path: &Path, shapes: &InputShapes) -> Result<Mode
         architecture: NAME,
         preprocessor: preprocessor(&graph, &beside)?,
         text: text(&graph, &beside)?,
-        task: task(&graph),
+        task: task(&graph, &beside),
         fingerprint: fingerprint(NAME, &graph),
         graph: Arc::new(graph),
         encodings,
@@ -72,7 +72,7 @@ fn text(graph: &Graph, files: &dyn Files) -> Result<Option<TextEncoder>, ModelEr
 }
 
 /// What the outputs mean, where their shapes say it.
-fn task(graph: &Graph) -> Task {
+fn task(graph: &Graph, files: &dyn Files) -> Task {
     let outputs = graph.outputs();
     let shape = |id: NodeId| graph.node(id).shape.as_slice();
     let named = |wanted: &str| outputs.iter().find(|(name, _)| name == wanted);
@@ -92,12 +92,47 @@ fn task(graph: &Graph) -> Task {
         }
         [1, classes] if classes > 1 => Task::Classes { logits: name.clone(), labels: numbers(classes) },
         [1, _, classes] if softmax && classes > 2 => {
-            Task::Letters { scores: name.clone(), alphabet: Vec::new() }
+            Task::Letters { scores: name.clone(), alphabet: alphabet(files, classes - 1) }
         }
         _ => Task::Tensors,
     }
 }
 
+/// The letters of a recogniser: a text beside the model with one on each line (as PP-OCR's `ppocr_keys_v5.txt`), as many
+/// as it has classes besides the blank; the space after the last may be left out. Empty without such a file.
+fn alphabet(files: &dyn Files, count: usize) -> Vec<String> {
+    let names = files.list().unwrap_or_default();
+    let texts = names.iter().filter(|name| !name.contains('/') && name.to_lowercase().ends_with(".txt"));
+    for name in texts {
+        let Ok(bytes) = files.read(name) else { continue };
+        let Ok(text) = std::str::from_utf8(&bytes) else { continue };
+        let mut letters: Vec<String> =
+            text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect();
+        if letters.len() + 1 == count {
+            letters.push(" ".to_owned());
+        }
+        if letters.len() == count {
+            return letters;
+        }
+    }
+    Vec::new()
+}
+
 fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|class| class.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alphabet;
+    use crate::data::EmbeddedFiles;
+
+    #[test]
+    fn letters_lie_beside_the_model() {
+        const TABLE: &[(&str, &[u8])] = &[("notes.txt", b"one"), ("keys.txt", b"a\r\nb\n\xe8\xaa\x9e\n")];
+        let files = EmbeddedFiles(TABLE);
+        assert_eq!(alphabet(&files, 3), ["a", "b", "語"]);
+        assert_eq!(alphabet(&files, 4), ["a", "b", "語", " "]);
+        assert!(alphabet(&files, 7).is_empty());
+    }
 }

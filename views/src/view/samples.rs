@@ -136,7 +136,13 @@ fn title(app: &App, room: usize) -> Line<'static> {
     if count > 0 && left > 4 {
         let clean: String = app.sentence().chars().map(|ch| if ch.is_control() { ' ' } else { ch }).collect();
         let style = if typed { theme.warn() } else { Style::new() };
-        line.push_span(Span::styled(format!("\"{}\" ", text::head(&clean, left, theme.glyphs)), style));
+        let name = app.model.as_ref().and_then(|model| model.samples.get(app.sample)).map(|info| &info.id);
+        // A model that reads no sentences has samples with a name.
+        let quoted = match name {
+            Some(name) if clean.is_empty() => format!("{} ", text::head(name, left, theme.glyphs)),
+            _ => format!("\"{}\" ", text::head(&clean, left, theme.glyphs)),
+        };
+        line.push_span(Span::styled(quoted, style));
         line.push_span(Span::styled(mark, theme.dim()));
     }
     line

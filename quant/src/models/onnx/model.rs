@@ -99,7 +99,8 @@ fn task(graph: &Graph, files: &dyn Files) -> Task {
 }
 
 /// The letters of a recogniser: a text beside the model with one on each line (as PP-OCR's `ppocr_keys_v5.txt`), as many
-/// as it has classes besides the blank; the space after the last may be left out. Empty without such a file.
+/// as it has classes besides the blank; the space after the last may be left out, the
+/// blank may stand first. Empty without such a file.
 fn alphabet(files: &dyn Files, count: usize) -> Vec<String> {
     let names = files.list().unwrap_or_default();
     let texts = names.iter().filter(|name| !name.contains('/') && name.to_lowercase().ends_with(".txt"));
@@ -108,6 +109,10 @@ fn alphabet(files: &dyn Files, count: usize) -> Vec<String> {
         let Ok(text) = std::str::from_utf8(&bytes) else { continue };
         let mut letters: Vec<String> =
             text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect();
+        // Some lists begin with a word for the blank.
+        if letters.len() == count + 1 && letters.first().is_some_and(|first| first.contains("blank")) {
+            letters.remove(0);
+        }
         if letters.len() + 1 == count {
             letters.push(" ".to_owned());
         }
@@ -134,5 +139,7 @@ mod tests {
         assert_eq!(alphabet(&files, 3), ["a", "b", "語"]);
         assert_eq!(alphabet(&files, 4), ["a", "b", "語", " "]);
         assert!(alphabet(&files, 7).is_empty());
+        const BLANK: &[(&str, &[u8])] = &[("keys.txt", b"blank\na\nb\n")];
+        assert_eq!(alphabet(&EmbeddedFiles(BLANK), 2), ["a", "b"]);
     }
 }

@@ -134,12 +134,12 @@ mod tests {
 
     #[test]
     fn letters_lie_beside_the_model() {
+        const BLANK: &[(&str, &[u8])] = &[("keys.txt", b"blank\na\nb\n")];
         const TABLE: &[(&str, &[u8])] = &[("notes.txt", b"one"), ("keys.txt", b"a\r\nb\n\xe8\xaa\x9e\n")];
         let files = EmbeddedFiles(TABLE);
         assert_eq!(alphabet(&files, 3), ["a", "b", "語"]);
         assert_eq!(alphabet(&files, 4), ["a", "b", "語", " "]);
         assert!(alphabet(&files, 7).is_empty());
-        const BLANK: &[(&str, &[u8])] = &[("keys.txt", b"blank\na\nb\n")];
         assert_eq!(alphabet(&EmbeddedFiles(BLANK), 2), ["a", "b"]);
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use bitloupe_quant::eval::answer::{Answer, Metric};
 use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::method::MethodBits;
-use bitloupe_quant::models::ModelFiles;
-use bitloupe_quant::session::{Options, Session};
+use bitloupe_quant::models::{ModelFiles, Weights};
+use bitloupe_quant::session::{Options, Parts, Session};
 use bitloupe_quant::terms::Bits;
 
 fn fixture(name: &str) -> PathBuf {
@@ -164,4 +164,38 @@ fn onnx_files_answer_as_their_folders_do() {
     for (a, b) in ours.iter().zip(&theirs) {
         assert!(a.class == b.class && (a.probability - b.probability).abs() < 1e-5, "{a:?} {b:?}");
     }
+}
+
+/// The word predictions of BERT share the table of words. A plan for that layer must not quantize the words.
+#[test]
+fn a_table_stays_when_a_layer_tied_to_it_is_exported() {
+    const TABLE: &str = "bert.embeddings.word_embeddings.weight";
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "{\"text\": \"the smaller dog\"}\n{\"text\": \"a red cat\"}\n";
+    let set = samples(dir.path(), "none", lines);
+    let model = fixture("bert_tiny_hf");
+    let opened = session(&model, &set);
+    let none = Cancel::default();
+    opened.calibrate(&none, |_, _| {}).unwrap();
+    let bits = Bits::new(4).unwrap();
+    let plan = opened.method_plan("minmax", &MethodBits::new(bits, Bits::FLOAT)).unwrap();
+    let fitted = opened.fit_plan(&plan).unwrap();
+    opened.export(&fitted, None, dir.path(), Parts { plan: false, weights: true, report: false }).unwrap();
+    let file = dir.path().join("weights.safetensors");
+    let exported = Weights::from_export(&file).unwrap();
+    let original = Weights::find(&model.join("model.safetensors")).unwrap();
+    let values = |weights: &Weights, name: &str| weights.get(name).unwrap().data.to_vec();
+    assert_eq!(values(&exported, TABLE), values(&original, TABLE));
+    assert_ne!(values(&exported, "cls.predictions.decoder.weight"), values(&original, TABLE));
+    // Opened again, the weights of the file give what the plan gave.
+    let again = Session::open(&Options {
+        exported_weights: Some(file),
+        samples: Some(set.clone()),
+        ..Options::new(ModelFiles::Path(model))
+    })
+    .unwrap();
+    let float = again.fit_plan(&again.float_plan()).unwrap();
+    let ours = opened.show(1, 0, None, &fitted, &none).unwrap().quantized;
+    let theirs = again.show(1, 0, None, &float, &none).unwrap().full_precision;
+    assert_eq!(ours, theirs);
 }

@@ -92,6 +92,17 @@ pub fn build(config: &LavtConfig, weights: &Weights, shapes: &InputShapes) -> Re
         activation: Activation::Gelu,
         masked: MASKED,
     };
+    // The encoder takes its widths from the tensors; a configuration that says others is of another model.
+    let table = format!("{text}.embeddings.word_embeddings.weight");
+    let expected = vec![config.bert.vocab_size, config.bert.hidden_size];
+    if let Some(found) = weights.shape(&table).filter(|found| *found != expected) {
+        return Err(ModelError::TensorShape {
+            file: weights.file().to_owned(),
+            tensor: table,
+            expected,
+            found,
+        });
+    }
     let words = bert::encode(&mut g.at(text), &encoder, ids, mask, None)?;
     let words = g.permute(words, &[0, 2, 1])?;
     let mut g = g.at(model);

@@ -1,7 +1,7 @@
 //! Writing what was decided: plan, quantized weights, report.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{Evaluation, FittedPlan, Session, SessionError};
@@ -90,13 +90,26 @@ impl Session {
                 quantized.insert(*weight, (index, params));
             }
         }
+        let tables: HashSet<ParamId> = graph
+            .nodes()
+            .iter()
+            .filter_map(|node| if let Op::Embedding { table } = node.op { Some(table) } else { None })
+            .collect();
         let mut entries = Vec::with_capacity(graph.params().len());
         for (id, param) in graph.params().iter().enumerate() {
-            let payload = match quantized.get(&ParamId(id as u32)) {
-                Some(&(site, params)) => codes(graph, site, params)?,
-                None => Payload::Float(Cow::Borrowed(&param.data)),
+            let id = ParamId(id as u32);
+            let float = || Payload::Float(Cow::Borrowed(&param.data));
+            let (name, payload) = match quantized.get(&id) {
+                // A layer that is tied to a table of words: the table stays, the layer gets a weight of its own.
+                Some(&(site, params)) if tables.contains(&id) => {
+                    let (name, shape) = (param.name.clone(), param.shape.clone());
+                    entries.push(Entry { name, shape, payload: float() });
+                    (format!("{}.weight", graph.sites()[site].id.layer), codes(graph, site, params)?)
+                }
+                Some(&(site, params)) => (param.name.clone(), codes(graph, site, params)?),
+                None => (param.name.clone(), float()),
             };
-            entries.push(Entry { name: param.name.clone(), shape: param.shape.clone(), payload });
+            entries.push(Entry { name, shape: param.shape.clone(), payload });
         }
         Ok(entries)
     }

@@ -137,7 +137,7 @@ fn vectors_with_and_without_pictures() {
     assert!(matches!(check(&fixture("clip_tiny"), &set, Metric::Cosine), Answer::Vectors(_)));
     let lines = "{\"text\": \"the smaller dog\"}\n{\"text\": \"a red cat\"}\n";
     let set = samples(dir.path(), "none", lines);
-    assert!(matches!(check(&fixture("bert_bare_tiny_hf"), &set, Metric::Cosine), Answer::Vectors(_)));
+    assert!(matches!(check(&fixture("bert_tiny_hf"), &set, Metric::Cosine), Answer::Vectors(_)));
     // A picture model does without a sentence, but not without a picture.
     let session = session(&fixture("vit_tiny_hf"), &set);
     let error = session.calibrate(&Cancel::default(), |_, _| {}).unwrap_err().to_string();

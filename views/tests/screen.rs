@@ -5,8 +5,12 @@ mod fake;
 #[path = "support/harness.rs"]
 mod harness;
 
-use bitloupe_quant::session::messages::Event;
+use std::sync::Arc;
+
+use bitloupe_quant::eval::answer::{Answer, Ranked, Vector};
+use bitloupe_quant::session::messages::{Event, OutputView, Picture, SampleView};
 use bitloupe_views::ColorDepth::{self, Ansi16, Ansi256, None as NoColor, TrueColor};
+use bitloupe_views::Msg;
 use harness::Harness;
 use ratatui::style::Color;
 
@@ -198,6 +202,50 @@ fn ascii_means_ascii() {
             let text = harness.text(width, height);
             let odd: Vec<char> = text.chars().filter(|ch| !ch.is_ascii()).collect();
             assert!(odd.is_empty(), "{odd:?}\n{text}");
+        }
+    }
+}
+
+/// Answers that are no masks stand as words beside the picture, or below a picture as flat as a line.
+#[test]
+fn answers_in_words() {
+    let ranked =
+        |class: usize, probability: f64| Ranked { class, label: format!("class {class}"), probability };
+    let classes = |order: &[usize]| {
+        Answer::Classes(order.iter().enumerate().map(|(at, &c)| ranked(c, 0.5 / (at + 1) as f64)).collect())
+    };
+    let vector = || Vector { name: "embeds".to_owned(), values: Arc::new(vec![1.0; 4]) };
+    let output = OutputView { name: "embeds".to_owned(), numbers: 4, cosine: 0.913, sqnr_db: 12.3 };
+    let cases = [
+        (classes(&[3, 1, 2]), classes(&[1, 3, 2]), ["full precision", "class 3", "this plan"]),
+        (
+            Answer::Letters("Segment".to_owned()),
+            Answer::Letters("Segnent".to_owned()),
+            ["full precision", "Segment", "Segnent"],
+        ),
+        (Answer::Vectors(vec![vector()]), Answer::Vectors(vec![vector()]), ["embeds", "0.9130", "12.3"]),
+    ];
+    for (float, quantized, parts) in cases {
+        let mut harness = Harness::ready(NoColor, false);
+        let Some(shown) = harness.app.shown.clone() else { panic!("nothing is shown") };
+        for picture in [
+            shown.picture.clone(),
+            Some(Arc::new(Picture { width: 300, height: 40, rgb: vec![9; 36_000] })),
+            None,
+        ] {
+            let view = SampleView {
+                full_precision: float.clone(),
+                quantized: quantized.clone(),
+                truth: None,
+                outputs: vec![output.clone()],
+                picture,
+                ..SampleView::clone(&shown)
+            };
+            harness.update(Msg::Session(Event::Sample(Arc::new(view))));
+            for (width, height) in [(200, 60), (120, 40), (40, 12)] {
+                let text = harness.text(width, height);
+                assert!(width < 120 || parts.iter().all(|part| text.contains(part)), "{parts:?} in\n{text}");
+            }
         }
     }
 }

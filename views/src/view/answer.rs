@@ -89,8 +89,11 @@ fn letters(app: &App, shown: &SampleView, float: &str, plan: &str, room: usize) 
 /// Every output: its length, and how far the plan turned and moved it.
 fn vectors(app: &App, shown: &SampleView, room: usize) -> Vec<Line<'static>> {
     let theme = &app.theme;
-    let name_room = room.saturating_sub(26).max(6);
-    let header = format!("{:<name_room$}{:>8}{:>9}{:>9}", "output", "numbers", "cosine", "SQNR dB");
+    // The count goes first where there is little room.
+    let counted = if room < 36 { 0 } else { 8 };
+    let name_room = room.saturating_sub(18 + counted).max(6);
+    let numbers = |text: &str| if counted > 0 { format!("{text:>counted$}") } else { String::new() };
+    let header = format!("{:<name_room$}{}{:>9}{:>9}", "output", numbers("numbers"), "cosine", "SQNR dB");
     let mut lines = vec![Line::styled(header, theme.dim())];
     for output in &shown.outputs {
         let style = match output.cosine {
@@ -101,7 +104,7 @@ fn vectors(app: &App, shown: &SampleView, room: usize) -> Vec<Line<'static>> {
         let name = text::head(&output.name, name_room.saturating_sub(1), theme.glyphs);
         let noise = text::decibels(output.sqnr_db);
         lines.push(Line::from(vec![
-            Span::raw(format!("{name:<name_room$}{:>8}", output.numbers)),
+            Span::raw(format!("{name:<name_room$}{}", numbers(&output.numbers.to_string()))),
             Span::styled(format!("{:>9.4}", output.cosine), style),
             Span::raw(format!("{noise:>9}")),
         ]));

@@ -13,17 +13,17 @@ use crate::widget::picture::fit;
 
 /// Cells that a picture among others must be wide.
 const READABLE: u16 = 16;
+/// Width over height from which a picture is one of a line of text.
+const FLAT: usize = 3;
 
-/// Where the picture goes beside an answer that is no mask: on the left, with at least half of the width for the answer.
+/// Where the picture goes beside an answer that is no mask: on the left, with at least half of the width for the answer;
+/// or above it with at least half of the height, if the picture is as flat as a line of text.
 pub fn picture_beside(rect: Rect, picture: (usize, usize)) -> Rect {
-    let inner = Rect {
-        x: rect.x.saturating_add(2),
-        y: rect.y.saturating_add(2),
-        width: rect.width.saturating_sub(4) / 2,
-        height: rect.height.saturating_sub(3),
-    };
-    let (width, _) = fit(picture, inner.width, inner.height.saturating_mul(2));
-    Rect { width, ..inner }
+    let flat = picture.0 >= FLAT * picture.1;
+    let (width, height) = (rect.width.saturating_sub(4), rect.height.saturating_sub(3));
+    let (width, height) = if flat { (width, height / 2) } else { (width / 2, height) };
+    let (width, _) = fit(picture, width, height.saturating_mul(2));
+    Rect { x: rect.x.saturating_add(2), y: rect.y.saturating_add(2), width, height }
 }
 
 /// Where the pictures of a view go in the pane (each above its caption).
@@ -101,12 +101,17 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
         if let Some((_, place, raster)) = picture {
             raster.render(place.intersection(inner), buffer);
         }
-        let left = picture.map_or(0, |(_, place, raster)| raster.width() + 2 + place.x - inner.x);
+        let flat = shown.picture.as_ref().is_some_and(|picture| picture.width >= FLAT * picture.height);
+        let (left, top) = match picture {
+            Some((_, _, raster)) if flat => (1, raster.height() + 1),
+            Some((_, place, raster)) => (raster.width() + 2 + place.x - inner.x, 1),
+            None => (1, 1),
+        };
         let beside = Rect {
             x: inner.x + left.min(inner.width),
-            y: inner.y + 1,
+            y: inner.y + top.min(inner.height),
             width: inner.width.saturating_sub(left),
-            height: inner.height.saturating_sub(1),
+            height: inner.height.saturating_sub(top),
         }
         .intersection(inner);
         answer::draw(app, shown, beside, buffer);

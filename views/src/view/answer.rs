@@ -13,6 +13,8 @@ use crate::app::App;
 
 /// Classes shown.
 const PLACES: usize = 5;
+/// Cells from which two lists of classes stand side by side.
+const WIDE: usize = 40;
 
 pub(super) fn draw(app: &App, shown: &SampleView, area: Rect, buffer: &mut Buffer) {
     let room = usize::from(area.width);
@@ -42,27 +44,41 @@ fn classes(
             Span::styled(text::head(&label, room.saturating_sub(6), theme.glyphs), theme.strong()),
         ]));
     }
-    let half = room / 2;
+    // Two columns where both have room for a label, else one list below the other.
+    let beside = room >= WIDE;
+    let column = if beside { room / 2 } else { room };
     let cell = |ranked: Option<&Ranked>, style: Style| {
-        let Some(ranked) = ranked else { return Span::raw(" ".repeat(half)) };
+        let Some(ranked) = ranked else { return Span::raw(" ".repeat(column)) };
         let share = text::share(ranked.probability);
-        let label = text::head(&ranked.label, half.saturating_sub(6), theme.glyphs);
-        let padding = " ".repeat(half.saturating_sub(text::width(&label) + 6));
+        // A share, its gap, and one before the next column.
+        let label = text::head(&ranked.label, column.saturating_sub(7), theme.glyphs);
+        let padding = " ".repeat(column.saturating_sub(text::width(&label) + 6));
         Span::styled(format!("{share:<5} {label}{padding}"), style)
     };
-    lines.push(Line::from(vec![
-        Span::styled(format!("{:<half$}", text::head("full precision", half, theme.glyphs)), theme.dim()),
-        Span::styled("this plan", theme.dim()),
-    ]));
-    for place in 0..PLACES.min(float.len().max(plan.len())) {
-        let (before, after) = (float.get(place), plan.get(place));
+    let head = |name: &str| {
+        Span::styled(format!("{:<column$}", text::head(name, column, theme.glyphs)), theme.dim())
+    };
+    let places = || {
+        (0..PLACES.min(float.len().max(plan.len()))).map(|place| (place, float.get(place), plan.get(place)))
+    };
+    let of_plan = |(place, before, after): (usize, Option<&Ranked>, Option<&Ranked>)| {
         let same = before.map(|ranked| ranked.class) == after.map(|ranked| ranked.class);
         let style = match (same, place) {
             (true, _) => Style::new(),
             (false, 0) => theme.bad(),
             (false, _) => theme.warn(),
         };
-        lines.push(Line::from(vec![cell(before, Style::new()), cell(after, style)]));
+        cell(after, style)
+    };
+    let (before, after) = (head("full precision"), head("this plan"));
+    if beside {
+        lines.push(Line::from(vec![before, after]));
+        lines.extend(places().map(|row| Line::from(vec![cell(row.1, Style::new()), of_plan(row)])));
+    } else {
+        lines.push(Line::from(before));
+        lines.extend(places().map(|row| Line::from(cell(row.1, Style::new()))));
+        lines.push(Line::from(after));
+        lines.extend(places().map(|row| Line::from(of_plan(row))));
     }
     lines
 }

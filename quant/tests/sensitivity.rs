@@ -72,8 +72,8 @@ fn an_interrupted_sweep_goes_on_to_the_same_findings() {
     let plan = fitted(&session, "percentile", 4);
     let whole = sweep(&session, &plan, &both(By::Role));
     assert!(whole.complete && whole.samples == 3);
-    let journal = Some(dir.path().join("sweep.jsonl"));
-    let options = SweepOptions { journal: journal.clone(), ..both(By::Role) };
+    let path = dir.path().join("sweep.jsonl");
+    let options = SweepOptions { journal: Some(path.clone()), ..both(By::Role) };
     for stop_after in [1, 7, 20] {
         let cancel = Cancel::default();
         let part = session
@@ -86,7 +86,6 @@ fn an_interrupted_sweep_goes_on_to_the_same_findings() {
         assert!(!part.complete && part.runs >= stop_after && part.runs < whole.runs, "{}", part.runs);
     }
     // As if it had been killed while it wrote a line.
-    let path = journal.unwrap();
     let text = std::fs::read(&path).unwrap();
     std::fs::write(&path, &text[..text.len() - 9]).unwrap();
     let resumed = sweep(&session, &plan, &options);
@@ -135,6 +134,33 @@ fn a_finding_is_what_an_evaluation_says() {
         let (_, metric, _) = keep(false);
         assert!((without.metric - metric).abs() < 1e-12, "{}: {without:?}, {metric}", finding.unit);
         assert!((without.delta - (metric - quantized)).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn an_evaluation_after_an_edit_is_that_of_the_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    // Room for everything, for some, for the inputs alone, for nothing.
+    for cap in [256 << 20, 2_000_000, 200_000, 0] {
+        let session = session(dir.path(), 2, cap);
+        let mut plan =
+            session.method_plan("repq-vit", &MethodBits::new(Bits::new(4).unwrap(), Bits::FLOAT)).unwrap();
+        let ids = session.site_ids();
+        for step in 0..4 {
+            match step {
+                1 => drop(plan.set(&ids[ids.len() - 2], Some(SitePlan::Float))),
+                2 => plan.rewrites.clear(),
+                3 => ids.iter().for_each(|id| drop(plan.set(id, Some(SitePlan::Float)))),
+                _ => {}
+            }
+            let fitted = session.fit_plan(&plan).unwrap();
+            let edited = session.evaluate_edited(&fitted, &Cancel::default(), |_, _, _| {}).unwrap();
+            let whole = session.evaluate(&fitted, &Cancel::default(), |_, _, _| {}).unwrap();
+            assert_eq!(edited.per_sample, whole.per_sample, "step {step} with {cap}");
+            assert_eq!(edited.agreement, whole.agreement);
+        }
+        let (used, of) = session.cache_use();
+        assert!(used <= of && of == cap && (used > 0 || cap < 1_000_000), "{used} of {cap}");
     }
 }
 

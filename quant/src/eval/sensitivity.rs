@@ -110,6 +110,7 @@ mod as_figures {
         Similarity(Vec<f64>),
     }
 
+    #[allow(clippy::ref_option, reason = "serde gives a reference to the field")]
     pub(super) fn serialize<S: Serializer>(found: &Option<Match>, serializer: S) -> Result<S::Ok, S::Error> {
         let written = found.as_ref().map(|found| match found {
             Match::Overlap(both) => Written::Overlap(both.intersection, both.union),

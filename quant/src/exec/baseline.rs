@@ -68,7 +68,7 @@ impl Baseline {
         &self.inputs
     }
 
-    /// Bytes of the values that are kept.
+    /// Bytes of the values that are kept, the inputs left out.
     pub fn bytes(&self) -> usize {
         self.values.iter().flatten().map(|value| value.len() * size_of::<f32>()).sum()
     }

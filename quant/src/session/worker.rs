@@ -292,7 +292,7 @@ fn evaluate(shared: &Shared, generation: u64, plan: &Plan, cancel: &Cancel) -> R
     let session = &shared.session;
     let fitted = fit(session, plan)?;
     let mut report = reporter(shared, Job::Evaluation);
-    let result = session.evaluate(&fitted, cancel, |done, total, so_far| {
+    let result = session.evaluate_edited(&fitted, cancel, |done, total, so_far| {
         if report(done, total) && done < total {
             shared.send(Event::Set(Arc::new(set_view(generation, false, &so_far()))));
         }

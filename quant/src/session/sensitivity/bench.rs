@@ -61,7 +61,7 @@ impl<'b> Bench<'b> {
             *places.entry(task.sample).or_default().left.get_mut() += 1;
         }
         let runs = AT_ONCE * if all_but { 2 } else { 1 };
-        let keep = Keep::within(fitted.variant.graph(), session.cache.cap() / runs);
+        let keep = Keep::within(fitted.variant.graph(), session.kept_cap() / runs);
         Self { session, fitted, set, places, keep, all_but }
     }
 

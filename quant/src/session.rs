@@ -16,6 +16,7 @@ mod inputs;
 pub mod messages;
 mod on_samples;
 mod presets;
+mod recent;
 mod rewrites;
 mod show;
 mod variant;

@@ -28,6 +28,7 @@ fn kinds(requests: &[Request]) -> Vec<&'static str> {
         Request::Export { .. } => "export",
         Request::Save { .. } => "save",
         Request::Journal { .. } => "journal",
+        Request::Keep { .. } => "keep",
         Request::Cancel => "cancel",
         Request::Quit => "quit",
     };

@@ -117,6 +117,18 @@ pub enum Action {
     Methods,
     /// Rewrites on or off.
     Rewrites,
+    /// Copy the site's choice to its siblings.
+    CopyChoice,
+    /// Keep the plan under a name.
+    Keep,
+    /// The list of snapshots.
+    Snapshots,
+    /// The other one of two plans, in place.
+    SwitchSide,
+    /// Which two plans are compared.
+    Compare,
+    /// How two plans differ.
+    Diff,
     /// Undo.
     Undo,
     /// Redo.

@@ -2,7 +2,7 @@
 
 use tui_input::Input;
 
-use super::overlay::{Finder, Overlay};
+use super::overlay::{DiffWith, Finder, Overlay};
 use super::select::Operand;
 use super::{App, Effect, Level, Pane};
 use crate::command::{Action, Key, find};
@@ -88,6 +88,12 @@ impl App {
             }
             Action::Methods => self.open_methods(),
             Action::Rewrites => self.open_overlay(Overlay::Rewrites(0)),
+            Action::CopyChoice => self.open_overlay(Overlay::Siblings(0)),
+            Action::Keep => self.name_snapshot(),
+            Action::Snapshots => self.open_overlay(Overlay::Snapshots(0)),
+            Action::SwitchSide => self.switch_side(),
+            Action::Compare => self.open_overlay(Overlay::Compare(0)),
+            Action::Diff => self.open_overlay(Overlay::Diff { with: DiffWith::Side, cursor: 0 }),
             Action::Undo => self.undo(),
             Action::Redo => self.redo(),
             Action::Axes => {
@@ -308,7 +314,7 @@ impl App {
     }
 
     fn quit(&mut self) -> Vec<Effect> {
-        if self.plan.is_dirty() && !self.ended {
+        if self.is_unsaved() && !self.ended {
             self.overlays.push(Overlay::ConfirmQuit);
             return Vec::new();
         }

@@ -95,7 +95,7 @@ impl App {
 
     /// Starts from a ready-made plan.
     pub(super) fn take_preset(&mut self, name: &str, plan: &Arc<Plan>) -> Vec<Effect> {
-        if self.plan.replace(plan, name) { self.edited() } else { Vec::new() }
+        if self.load(plan, name) { self.edited() } else { Vec::new() }
     }
 
     /// The scheme for a site that has none yet: the best choice, or the first one offered.
@@ -116,9 +116,11 @@ impl App {
     pub(super) fn edited(&mut self) -> Vec<Effect> {
         self.plan.generation = self.generation + 1;
         self.gather_facts();
-        // With nothing unsaved there is nothing to recover: a plan that says nothing clears the journal.
-        let kept = if self.plan.is_dirty() { self.plan.current() } else { self.float_plan() };
-        let mut effects = vec![Effect::Send(Request::Journal { plan: kept })];
+        let mut effects = vec![self.keep_plan()];
+        // That of the other side changes only when the first edit is made or the last one taken back.
+        if self.kept_hidden != (self.compare.is_some() && self.is_unsaved()) {
+            effects.push(self.keep());
+        }
         effects.extend(self.ask_sample());
         effects.extend(self.ask_site());
         effects
@@ -140,7 +142,7 @@ impl App {
     }
 
     /// A plan that names no site.
-    fn float_plan(&self) -> Arc<Plan> {
+    pub(super) fn float_plan(&self) -> Arc<Plan> {
         Arc::new(Plan::new(self.plan.current().model.clone()))
     }
 
@@ -223,7 +225,7 @@ impl App {
             self.summary_of.get(site).and_then(|place| self.summaries.get(*place)).map(SiteSummaryRef::from)
         };
         self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary);
-        self.plan_name = self.plan.name(&model.presets);
+        self.plan_name = self.plan.name(&model.presets, self.snapshots.list());
         self.rebuild_layers();
     }
 

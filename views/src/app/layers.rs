@@ -229,6 +229,21 @@ impl Layers {
         }
     }
 
+    /// Opens the groups around a layer; the lines are to be made anew.
+    pub fn unfold(&mut self, layer: usize) {
+        let Self { tree, folded, .. } = self;
+        folded.retain(|path| !tree.holds(path, layer));
+    }
+
+    /// Takes the cursor to a layer that has a line.
+    pub fn point_at(&mut self, layer: usize) {
+        let found = self.rows.iter().position(|row| row.kind == RowKind::Layer(layer));
+        if let Some(found) = found {
+            self.cursor = found;
+            self.clamp();
+        }
+    }
+
     /// Moves the cursor by lines.
     pub fn step(&mut self, by: isize) {
         self.cursor = self.cursor.saturating_add_signed(by);

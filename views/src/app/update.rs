@@ -1,12 +1,15 @@
 //! Where messages come in.
 
-use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{
+    KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
 use ratatui::layout::Position;
 
 use super::overlay::Overlay;
 use super::{App, Effect, Level, Msg, Pane};
 use crate::command::{Action, Key};
 use crate::layout::Screen;
+use crate::view::list_of;
 
 impl App {
     /// Takes a message; the state changes here and nowhere else.
@@ -74,6 +77,9 @@ impl App {
             MouseEventKind::Down(MouseButton::Left) => None,
             _ => return Vec::new(),
         };
+        if let Some(effects) = self.mouse_on_list(mouse, wheel) {
+            return effects;
+        }
         if let Some(overlay) = self.overlays.last_mut() {
             match (overlay, wheel) {
                 (Overlay::Help(finder) | Overlay::Palette(finder), Some(by)) => finder.step(by),
@@ -90,6 +96,9 @@ impl App {
         }
         let screen = Screen::of(self.area, self.focus, self.tab);
         let at = Position::new(mouse.column, mouse.row);
+        if wheel.is_none() && screen.header.contains(at) && self.compare.is_some() {
+            return self.act(Action::SwitchSide, None);
+        }
         if wheel.is_none()
             && let Some(pane) = screen.tab_at(at)
         {
@@ -106,6 +115,32 @@ impl App {
             }
             None => self.click(pane, usize::from(at.y.saturating_sub(rect.y))),
         }
+    }
+
+    /// Wheel and click on an overlay that is a list: a click takes the cursor to a line, a second one takes the line, one
+    /// beside the box closes it.
+    fn mouse_on_list(&mut self, mouse: MouseEvent, wheel: Option<isize>) -> Option<Vec<Effect>> {
+        let list = list_of(self, self.overlays.last()?)?;
+        let at = Position::new(mouse.column, mouse.row);
+        let code = match wheel {
+            Some(by) => {
+                if by < 0 {
+                    KeyCode::Up
+                } else {
+                    KeyCode::Down
+                }
+            }
+            None if !list.holds(self.area, at) => KeyCode::Esc,
+            None => {
+                let line = list.line_at(self.area, at)?;
+                if line != list.cursor {
+                    self.overlays.last_mut()?.set_cursor(line);
+                    return Some(Vec::new());
+                }
+                KeyCode::Enter
+            }
+        };
+        Some(self.overlay_key(KeyEvent::new(code, KeyModifiers::NONE)))
     }
 
     /// A click focuses the pane; on a line it takes the cursor there, and a second one enters it.

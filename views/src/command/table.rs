@@ -1,8 +1,8 @@
 //! The table itself.
 
 use super::conditions::{
-    always, calibratable, choosable, editable, evaluable, marked, methods, open, presets, redoable, retyped,
-    rewritable, running, sampled, scored, undoable, writable,
+    alive, always, calibratable, choosable, compared, editable, evaluable, kept, marked, methods, open,
+    presets, redoable, retyped, rewritable, running, sampled, scored, switchable, undoable, writable,
 };
 use super::{Action as A, Command, Group, Reason};
 use crate::app::App;
@@ -123,6 +123,15 @@ pub static COMMANDS: &[Command] = &[
         editable,
     ),
     row(
+        A::CopyChoice,
+        "copy choice",
+        "Copy this site's quantizer and bits to the same place in other blocks, or to its role",
+        &["Y"],
+        Group::Plan,
+        Some((16, "copy to siblings")),
+        editable,
+    ),
+    row(
         A::Presets,
         "presets",
         "Start from a ready-made plan, e.g. everything at 8 bits",
@@ -148,6 +157,51 @@ pub static COMMANDS: &[Command] = &[
         Group::Plan,
         Some((18, "rewrites")),
         rewritable,
+    ),
+    row(
+        A::Keep,
+        "snapshot",
+        "Keep the plan as it is under a name",
+        &["K"],
+        Group::Plan,
+        Some((11, "keep")),
+        alive,
+    ),
+    row(
+        A::Snapshots,
+        "snapshots",
+        "Snapshots of the plan: load, rename, delete, export, compare",
+        &["L"],
+        Group::Plan,
+        Some((12, "snapshots")),
+        kept,
+    ),
+    row(
+        A::SwitchSide,
+        "switch A/B",
+        "Show the other one of two plans in place; the first time, choose it",
+        &["B"],
+        Group::Plan,
+        Some((10, "A/B")),
+        switchable,
+    ),
+    row(
+        A::Compare,
+        "compare with",
+        "Choose the plan to switch to with B, or end the comparison",
+        &["|"],
+        Group::Plan,
+        None,
+        switchable,
+    ),
+    row(
+        A::Diff,
+        "differences",
+        "Where the two plans differ, with their figures side by side",
+        &["D"],
+        Group::Plan,
+        None,
+        compared,
     ),
     row(A::Undo, "undo", "Take the last edit back", &["u"], Group::Plan, Some((8, "undo")), undoable),
     row(A::Redo, "redo", "Do the undone edit again", &["ctrl-r", "U"], Group::Plan, None, redoable),

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use calibrate::SiteStats;
+pub use choices::fits;
 pub use error::SessionError;
 pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};

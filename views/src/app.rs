@@ -10,6 +10,7 @@ pub mod facts;
 mod graft;
 pub mod jobs;
 pub mod layers;
+mod marks;
 pub mod methods;
 pub mod overlay;
 mod overlay_keys;

@@ -93,6 +93,16 @@ pub enum Action {
     Filter,
     /// Mark the layer under the cursor.
     Mark,
+    /// Mark from the last mark to the cursor.
+    MarkRange,
+    /// Mark what the filter lets through.
+    MarkMatches,
+    /// Mark the layers with a site of the shown one's role.
+    MarkRole,
+    /// Mark the layers of the shown one's op.
+    MarkOp,
+    /// Marked and unmarked the other way round.
+    InvertMarks,
     /// Take all marks away.
     Unmark,
     /// Next sort order.

@@ -50,11 +50,12 @@ impl App {
                 Vec::new()
             }
             Action::Mark => self.mark(),
-            Action::Unmark => {
-                self.layers.unmark();
-                self.note(Level::Info, "no layer is marked any more");
-                Vec::new()
-            }
+            Action::MarkRange => self.mark_range(),
+            Action::MarkMatches => self.mark_matches(),
+            Action::MarkRole => self.mark_role(),
+            Action::MarkOp => self.mark_op(),
+            Action::InvertMarks => self.invert_marks(),
+            Action::Unmark => self.unmark(),
             Action::Sort => {
                 self.layers.next_sort();
                 self.rebuild_layers();
@@ -195,7 +196,7 @@ impl App {
         }
     }
 
-    fn step_layer(&mut self, by: isize) -> Vec<Effect> {
+    pub(super) fn step_layer(&mut self, by: isize) -> Vec<Effect> {
         self.layers.step_layer(by);
         self.ask_site()
     }
@@ -220,16 +221,7 @@ impl App {
         self.ask_sample()
     }
 
-    /// Marks the layer under the cursor and moves on, so that a held key marks a run of layers.
-    fn mark(&mut self) -> Vec<Effect> {
-        if self.focus != Pane::Layers {
-            return self.enter();
-        }
-        self.layers.toggle_mark();
-        if self.on_group() { Vec::new() } else { self.step_layer(1) }
-    }
-
-    fn enter(&mut self) -> Vec<Effect> {
+    pub(super) fn enter(&mut self) -> Vec<Effect> {
         match self.focus {
             Pane::Layers => {
                 if self.layers.toggle() {

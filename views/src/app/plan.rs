@@ -151,13 +151,18 @@ impl PlanState {
     }
 
     /// Gives sites some bits; those without a scheme get `fallback`. Steps of the same sites are undone at once.
-    pub fn set_bits(&mut self, sites: &[SiteId], bits: Bits, fallback: Option<&Scheme>) -> bool {
+    pub fn set_bits(
+        &mut self,
+        sites: &[SiteId],
+        bits: Bits,
+        fallback: impl Fn(&SiteId) -> Option<Scheme>,
+    ) -> bool {
         let what = if bits.is_float() { "float".to_owned() } else { format!("{bits} bits") };
         self.edit(sites, &what, true, |state, site| {
             if bits.is_float() {
                 return Some(SitePlan::Float);
             }
-            let scheme = state.scheme(site).or_else(|| fallback.cloned())?;
+            let scheme = state.scheme(site).or_else(|| fallback(site))?;
             Some(SitePlan::unfitted(scheme, bits))
         })
     }

@@ -74,7 +74,7 @@ impl App {
         let wheel = match mouse.kind {
             MouseEventKind::ScrollUp => Some(-1),
             MouseEventKind::ScrollDown => Some(1),
-            MouseEventKind::Down(MouseButton::Left) => None,
+            MouseEventKind::Down(MouseButton::Left | MouseButton::Right) => None,
             _ => return Vec::new(),
         };
         if let Some(effects) = self.mouse_on_list(mouse, wheel) {
@@ -113,7 +113,14 @@ impl App {
                 self.focus = focus;
                 effects
             }
-            None => self.click(pane, usize::from(at.y.saturating_sub(rect.y))),
+            None => {
+                let row = usize::from(at.y.saturating_sub(rect.y));
+                let range = mouse.modifiers.contains(KeyModifiers::CONTROL);
+                if pane == Pane::Layers && (mouse.kind == MouseEventKind::Down(MouseButton::Right) || range) {
+                    return self.click_mark(row, range);
+                }
+                self.click(pane, row)
+            }
         }
     }
 
@@ -141,6 +148,22 @@ impl App {
             }
         };
         Some(self.overlay_key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    /// The right button marks a line, with Ctrl everything up to it.
+    fn click_mark(&mut self, row: usize, range: bool) -> Vec<Effect> {
+        let line = self.layers.offset + row.saturating_sub(2);
+        if row < 2 || line >= self.layers.rows().len() {
+            return Vec::new();
+        }
+        self.set_focus(Pane::Layers);
+        let effects = self.step(line as isize - self.layers.cursor as isize);
+        if range {
+            self.act(Action::MarkRange, None);
+        } else {
+            self.layers.toggle_mark();
+        }
+        effects
     }
 
     /// A click focuses the pane; on a line it takes the cursor there, and a second one enters it.

@@ -230,6 +230,8 @@ pub struct App {
     /// What was chosen last in the list of methods.
     last_method: Option<MethodForm>,
     leaving: bool,
+    /// Whether the user asked to stop what runs.
+    cancelling: bool,
 }
 
 impl App {
@@ -282,6 +284,7 @@ impl App {
             asked: None,
             last_method: None,
             leaving: false,
+            cancelling: false,
         }
     }
 

@@ -150,7 +150,8 @@ fn what_was_float_from_the_start_gets_a_quantizer_that_fits() {
     // The best choice of a softmax is logarithmic; the other sites cannot have it.
     harness.press(&["]", "]"]);
     assert_eq!(harness.app.site().unwrap().role, Role::PostSoftmax);
-    let best = harness.app.best_choice().map(|(place, _)| harness.app.choices()[place].scheme.clone()).unwrap();
+    let best =
+        harness.app.best_choice().map(|(place, _)| harness.app.choices()[place].scheme.clone()).unwrap();
     harness.press(&["*", "b", "4"]);
     for site in harness.model.layers.iter().flat_map(|layer| &layer.sites) {
         let scheme = harness.app.plan.scheme(&site.site);

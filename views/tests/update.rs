@@ -265,6 +265,16 @@ fn jobs_can_be_cancelled() {
 }
 
 #[test]
+fn a_newer_evaluation_stops_the_older_one_without_a_word() {
+    let mut harness = ready();
+    harness.keys(&["v"]);
+    let notes = harness.app.notes.len();
+    harness.update(Msg::Session(Event::Cancelled { job: Job::Evaluation }));
+    assert_eq!(harness.app.notes.len(), notes);
+    assert!(harness.app.jobs.runs(Job::Evaluation), "the newer one goes on");
+}
+
+#[test]
 fn the_session_may_end_before_the_interface() {
     let mut harness = ready();
     harness.update(Msg::SessionEnded(Some("out of memory".into())));

@@ -47,12 +47,14 @@ struct Shared {
     events: Sender<Event>,
     journal: OnceLock<Journal>,
     recent: Recent,
-    /// Stops the show that runs, the site detail that runs, the long job that runs.
-    running: [Mutex<Cancel>; 2],
+    /// Stops the show that runs, the long job that runs, the evaluation that runs.
+    running: [Mutex<Cancel>; 3],
 }
 
 const SHOW: usize = 0;
 const LONG: usize = 1;
+/// Apart from the other long jobs: a newer evaluation stops an older one, but no calibration and no export.
+const EVALUATION: usize = 2;
 
 impl Shared {
     fn send(&self, event: Event) {
@@ -93,7 +95,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         events: outgoing.clone(),
         journal: OnceLock::new(),
         recent: Recent::default(),
-        running: [Mutex::default(), Mutex::default()],
+        running: [Mutex::default(), Mutex::default(), Mutex::default()],
     });
     let (mut recovered, mut kept) = (None, Kept::default());
     if let Some(folder) = journal {
@@ -129,7 +131,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                 let _ = show.send(request);
             }
             Request::Evaluate { .. } => {
-                shared.stop(LONG);
+                shared.stop(EVALUATION);
                 let _ = long.send(request);
             }
             Request::Method { generation, method, bits } => {
@@ -147,10 +149,14 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                     shared.send(Event::Warning { message });
                 }
             }
-            Request::Cancel => shared.stop(LONG),
+            Request::Cancel => {
+                shared.stop(LONG);
+                shared.stop(EVALUATION);
+            }
             Request::Quit => {
                 shared.stop(SHOW);
                 shared.stop(LONG);
+                shared.stop(EVALUATION);
                 break;
             }
         }
@@ -266,7 +272,8 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
             !matches!(r, Request::Evaluate { .. }) || Some(index - 1) == newest
         });
         let request = waiting.remove(0);
-        let cancel = shared.fresh(LONG);
+        let lane = if matches!(request, Request::Evaluate { .. }) { EVALUATION } else { LONG };
+        let cancel = shared.fresh(lane);
         let (job, outcome) = match request {
             Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
             Request::Evaluate { generation, plan } => {

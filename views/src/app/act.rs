@@ -139,7 +139,7 @@ impl App {
                 self.jobs.start(Job::Calibration);
                 vec![Effect::Send(Request::Calibrate)]
             }
-            Action::CancelJobs => vec![Effect::Send(Request::Cancel)],
+            Action::CancelJobs => self.cancel_jobs(),
             Action::Export => self.export(),
             Action::Save => self.save(),
             Action::Copy => self.copy(),
@@ -298,11 +298,16 @@ impl App {
             self.rebuild_layers();
             return self.ask_site();
         } else if self.jobs.cancellable() {
-            return vec![Effect::Send(Request::Cancel)];
+            return self.cancel_jobs();
         } else if self.focus != Pane::Layers {
             self.focus = Pane::Layers;
         }
         Vec::new()
+    }
+
+    fn cancel_jobs(&mut self) -> Vec<Effect> {
+        self.cancelling = true;
+        vec![Effect::Send(Request::Cancel)]
     }
 
     fn quit(&mut self) -> Vec<Effect> {

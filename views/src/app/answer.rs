@@ -74,7 +74,10 @@ impl App {
                 }
                 return effects;
             }
+            // A newer evaluation stops the one that runs; that is no news, and the newer one goes on.
+            Event::Cancelled { job: Job::Evaluation } if !self.cancelling => {}
             Event::Cancelled { job } => {
+                self.cancelling = false;
                 self.jobs.end(job);
                 self.note(Level::Info, format!("stopped {}; what is there is kept", jobs::word(job)));
             }
@@ -111,13 +114,11 @@ impl App {
                 self.plan.start(plan);
             }
         }
-        if let Some(recovered) = &model.recovered {
-            if self.plan.replace(recovered, "the plan of a session that ended early") {
-                self.note(
-                    Level::Warning,
-                    "the plan of a session that ended early is back; u takes the last plan instead",
-                );
-            }
+        if let Some(recovered) = &model.recovered
+            && self.plan.replace(recovered, "the plan of a session that ended early")
+        {
+            let text = "the plan of a session that ended early is back; u takes the last plan instead";
+            self.note(Level::Warning, text);
         }
         self.snapshots.open(model.kept.snapshots.clone());
         self.restore_hidden(model.kept.hidden.as_ref(), model.recovered.is_some());

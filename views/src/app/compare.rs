@@ -199,20 +199,13 @@ impl App {
         let side = compare.hidden_side().letter();
         let (name, plan) = (compare.hidden.name.clone(), compare.hidden.plan.current());
         let figures = compare.hidden.figures();
-        match self.keep_aside(&name, plan, figures) {
-            Some(name) => {
-                self.note(
-                    Level::Info,
-                    format!("{side} had unsaved edits: they are in the snapshot \"{name}\""),
-                );
-                true
-            }
-            None => {
-                let text = format!("{side} has unsaved edits and there is no room for another snapshot");
-                self.note(Level::Warning, text);
-                false
-            }
-        }
+        let Some(name) = self.keep_aside(&name, plan, figures) else {
+            let text = format!("{side} has unsaved edits and there is no room for another snapshot");
+            self.note(Level::Warning, text);
+            return false;
+        };
+        self.note(Level::Info, format!("{side} had unsaved edits: they are in the snapshot \"{name}\""));
+        true
     }
 
     /// Swaps the sides. What was computed of the other one comes with it; the rest is asked for.
@@ -222,23 +215,24 @@ impl App {
         let floor = self.next_generation();
         // Answers to what was asked before belong to the other side.
         self.floor = floor;
+        self.asked = None;
         std::mem::swap(&mut self.plan, &mut hidden.plan);
         std::mem::swap(&mut self.plan_name, &mut hidden.name);
         let known = std::mem::replace(&mut self.plan.generation, floor);
         let fitted = fresh(
-            &hidden.fitted,
+            hidden.fitted.as_ref(),
             known,
             |view| view.generation,
             |view| PlanView { generation: floor, ..view },
         );
         let sample = fresh(
-            &hidden.sample,
+            hidden.sample.as_ref(),
             known,
             |view| view.generation,
             |view| SampleView { generation: floor, ..view },
         );
-        let complete = hidden.set.as_ref().filter(|set| set.complete).cloned();
-        let set = fresh(&complete, known, |set| set.generation, |set| SetView { generation: floor, ..set });
+        let complete = hidden.set.as_ref().filter(|set| set.complete);
+        let set = fresh(complete, known, |set| set.generation, |set| SetView { generation: floor, ..set });
         // Old masks stay until there are new ones; figures of the other plan would be taken for this one's.
         let (fitted, sample) = (fitted.or(self.fitted.clone()), sample.or(self.shown.clone()));
         hidden.fitted = std::mem::replace(&mut self.fitted, fitted);
@@ -247,7 +241,10 @@ impl App {
         compare.shown = compare.shown.other();
         self.compare = Some(compare);
         self.gather_facts();
-        let mut effects = vec![self.keep_plan(), self.keep()];
+        let mut effects = vec![self.keep_plan()];
+        if self.kept_hidden || self.is_unsaved() {
+            effects.push(self.keep());
+        }
         self.evaluated_generation = floor;
         if self.set_is_current() {
             self.evaluated_generation = self.next_generation();
@@ -292,11 +289,11 @@ impl App {
 
 /// A view that belongs to the newest edit of its plan, with another number.
 fn fresh<V: Clone>(
-    view: &Option<Arc<V>>,
+    view: Option<&Arc<V>>,
     known: Generation,
     generation: impl Fn(&V) -> Generation,
     stamp: impl FnOnce(V) -> V,
 ) -> Option<Arc<V>> {
-    let view = view.as_ref().filter(|view| generation(view) >= known)?;
+    let view = view.filter(|view| generation(view) >= known)?;
     Some(Arc::new(stamp(V::clone(view))))
 }

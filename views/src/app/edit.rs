@@ -65,7 +65,10 @@ impl App {
         let unfit: Vec<String> = unfit.iter().map(|site| format!("{} ({})", site.site, site.role)).collect();
         self.choice = place;
         if sites.is_empty() {
-            self.note(Level::Warning, format!("{scheme} fits no site of the marked layers; X clears the marks"));
+            self.note(
+                Level::Warning,
+                format!("{scheme} fits no site of the marked layers; X clears the marks"),
+            );
             return Vec::new();
         }
         if self.plan.set_scheme(&sites, &scheme, bits) {

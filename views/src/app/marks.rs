@@ -8,8 +8,8 @@ use bitloupe_quant::terms::SiteId;
 use super::siblings::has_channels;
 use super::{App, Effect, Level, Pane};
 
-/// Sites that a message names at most.
-const NAMED: usize = 3;
+/// Sites that a message names at most; the list of messages shows all of it.
+const NAMED: usize = 12;
 
 impl App {
     /// Marks the layer under the cursor and moves on, so that a held key marks a run of layers.
@@ -99,10 +99,7 @@ impl App {
 
     /// The targets that a quantizer fits, and those that it does not. Of a group only the sites of the shown one's role
     /// are meant: what was not picked one by one is not given a grid that is made for something else.
-    pub(super) fn fitting_targets(
-        &self,
-        scheme: &Scheme,
-    ) -> (Vec<SiteId>, Vec<&SiteView>) {
+    pub(super) fn fitting_targets(&self, scheme: &Scheme) -> (Vec<SiteId>, Vec<&SiteView>) {
         let role = self.site().map(|site| site.role);
         let marked = !self.layers.marked().is_empty();
         let (mut fit, mut unfit) = (Vec::new(), Vec::new());
@@ -139,7 +136,9 @@ impl App {
         let named: Vec<&str> = unfit.iter().take(NAMED).map(String::as_str).collect();
         let more = unfit.len() - named.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let text = format!("edited {sites} {sites_word}; it does not fit {}{more}", named.join(", "));
+        let others = if unfit.len() == 1 { "1 other".to_owned() } else { format!("{} others", unfit.len()) };
+        let text =
+            format!("edited {sites} {sites_word}; it does not fit {others}: {}{more}", named.join(", "));
         self.note(Level::Warning, text);
     }
 }

@@ -47,6 +47,7 @@ impl PlanState {
     }
 
     /// The state of another plan beside this one: a history of its own, the same names.
+    #[must_use]
     pub fn beside(&self, plan: &Arc<Plan>) -> Self {
         Self {
             generation: 0,
@@ -62,6 +63,7 @@ impl PlanState {
     }
 
     /// The same for a plan with edits that are nowhere saved.
+    #[must_use]
     pub fn beside_unsaved(&self, plan: &Arc<Plan>) -> Self {
         Self { history: History::unsaved((**plan).clone()), ..self.beside(plan) }
     }

@@ -106,22 +106,18 @@ impl App {
             return Vec::new();
         }
         let Some((pane, rect)) = screen.pane_at(at) else { return Vec::new() };
-        match wheel {
-            Some(by) => {
-                let focus = std::mem::replace(&mut self.focus, pane);
-                let effects = self.step(by);
-                self.focus = focus;
-                effects
-            }
-            None => {
-                let row = usize::from(at.y.saturating_sub(rect.y));
-                let range = mouse.modifiers.contains(KeyModifiers::CONTROL);
-                if pane == Pane::Layers && (mouse.kind == MouseEventKind::Down(MouseButton::Right) || range) {
-                    return self.click_mark(row, range);
-                }
-                self.click(pane, row)
-            }
+        if let Some(by) = wheel {
+            let focus = std::mem::replace(&mut self.focus, pane);
+            let effects = self.step(by);
+            self.focus = focus;
+            return effects;
         }
+        let row = usize::from(at.y.saturating_sub(rect.y));
+        let range = mouse.modifiers.contains(KeyModifiers::CONTROL);
+        if pane == Pane::Layers && (mouse.kind == MouseEventKind::Down(MouseButton::Right) || range) {
+            return self.click_mark(row, range);
+        }
+        self.click(pane, row)
     }
 
     /// Wheel and click on an overlay that is a list: a click takes the cursor to a line, a second one takes the line, one

@@ -69,7 +69,7 @@ pub(super) fn compared(app: &App) -> Result<(), Reason> {
 
 pub(super) fn marked(app: &App) -> Result<(), Reason> {
     open(app)?;
-    if !app.layers.has_marks() { Err("no layer is marked") } else { Ok(()) }
+    if app.layers.has_marks() { Ok(()) } else { Err("no layer is marked") }
 }
 
 pub(super) fn undoable(app: &App) -> Result<(), Reason> {

@@ -110,7 +110,15 @@ pub static COMMANDS: &[Command] = &[
         None,
         open,
     ),
-    row(A::Unmark, "clear marks", "Take all marks away, or bring them back", &["X"], Group::Move, None, marked),
+    row(
+        A::Unmark,
+        "clear marks",
+        "Take all marks away, or bring them back",
+        &["X"],
+        Group::Move,
+        None,
+        marked,
+    ),
     row(A::Sort, "sort", "Sort by the next column", &["o"], Group::Move, Some((15, "sort")), open),
     row(A::Reverse, "reverse", "Reverse the order", &["O"], Group::Move, None, open),
     row(

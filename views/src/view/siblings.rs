@@ -19,7 +19,7 @@ pub(super) fn list(app: &App, cursor: usize) -> List {
         .map(|(place, group)| {
             let label = text::tail(&group.label, labels, theme.glyphs);
             let pad = labels.saturating_sub(text::width(&label)) + 2;
-            let sites = if group.sites.len() == 1 { "site" } else { "sites" };
+            let sites = if group.sites.len() == 1 { "site, " } else { "sites," };
             let change = match group.changing {
                 0 => "none would change".to_owned(),
                 1 => "1 would change".to_owned(),
@@ -30,7 +30,7 @@ pub(super) fn list(app: &App, cursor: usize) -> List {
                 Span::raw(format!("{:<14}", group.kind)),
                 Span::raw(label),
                 Span::raw(" ".repeat(pad)),
-                Span::styled(format!("{:>3} {sites}, ", group.sites.len()), theme.dim()),
+                Span::styled(format!("{:>3} {sites} ", group.sites.len()), theme.dim()),
                 Span::styled(
                     format!("{change} "),
                     if group.changing > 0 { theme.strong() } else { theme.dim() },

@@ -344,14 +344,17 @@ fn snapshots_and_both_compared_plans_survive_a_crash() {
     terminal.keys("B");
     terminal.wait_for("Compare the plan (A) with");
     terminal.keys("\r");
-    let other = evaluated(&mut terminal, "plan  A [B] W8A8");
+    let other = evaluated(&mut terminal, "plan  A [B] eight bits");
     assert_eq!(figure(&other, "mIoU"), figure(&before, "mIoU"));
     terminal.keys("B");
     let first = evaluated(&mut terminal, "plan [A] B ");
     assert_eq!(figure(&first, "W "), Some("4.0"));
     terminal.keys("D");
     let differences = terminal.wait_for("sites differ");
-    assert!(differences.contains("eight bits") || differences.contains("B  W8A8"), "{differences}");
+    assert!(
+        differences.contains("[A] minmax W4A4") && differences.contains("B  eight bits"),
+        "{differences}"
+    );
     escape(&mut terminal, "sites differ");
     terminal.signal("KILL");
     terminal.wait_exit();
@@ -361,7 +364,7 @@ fn snapshots_and_both_compared_plans_survive_a_crash() {
     let back = evaluated(&mut terminal, "plan [A] B ");
     assert_eq!(figure(&back, "W "), Some("4.0"));
     terminal.keys("B");
-    let other = evaluated(&mut terminal, "plan  A [B] W8A8");
+    let other = evaluated(&mut terminal, "plan  A [B] eight bits");
     assert_eq!(figure(&other, "mIoU"), figure(&before, "mIoU"));
     terminal.keys("L");
     let list = terminal.wait_for("eight bits  W  8.0 A  8.0");
@@ -372,7 +375,8 @@ fn snapshots_and_both_compared_plans_survive_a_crash() {
     terminal.keys("s");
     assert!(terminal.end().success());
     // A snapshot stays when nothing is unsaved any more.
-    let mut terminal = home.ready(&[]);
+    let mut terminal = home.start(&[], &[]);
+    evaluated(&mut terminal, "plan eight bits");
     assert_eq!(home.journal(), None);
     terminal.keys("L");
     terminal.wait_for("eight bits  W  8.0 A  8.0");

@@ -121,7 +121,7 @@ impl App {
             self.note(Level::Warning, text);
         }
         self.snapshots.open(model.kept.snapshots.clone());
-        self.restore_hidden(model.kept.hidden.as_ref(), model.recovered.is_some());
+        self.restore_hidden(&model);
         self.model = Some(model);
         self.gather_facts();
         self.jobs.start(Job::Calibration);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bitloupe_quant::plan::{Figures, Hidden, Plan};
-use bitloupe_quant::session::messages::{Generation, Job, PlanView, Request, SampleView, SetView};
+use bitloupe_quant::plan::{Figures, Plan};
+use bitloupe_quant::session::messages::{Generation, Job, ModelView, PlanView, Request, SampleView, SetView};
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::overlay::Overlay;
@@ -175,10 +175,8 @@ impl App {
         self.compare = Some(Compare { shown, hidden });
         let effects = self.switch();
         let (now, before) = (shown.other().letter(), shown.letter());
-        self.note(
-            Level::Info,
-            format!("{now} is \"{name}\"; B switches to {before} and back, D shows how they differ"),
-        );
+        let keys = format!("the key B switches to {before} and back, D lists what differs");
+        self.note(Level::Info, format!("side {now} is \"{name}\"; {keys}"));
         effects
     }
 
@@ -262,12 +260,12 @@ impl App {
 
     /// The hidden side of a session that ended early: it stands beside the plan that is back, or among the snapshots if
     /// that one was saved.
-    pub(super) fn restore_hidden(&mut self, found: Option<&Hidden>, is_back: bool) {
-        let Some(found) = found else { return };
-        if is_back {
+    pub(super) fn restore_hidden(&mut self, model: &ModelView) {
+        let Some(found) = &model.kept.hidden else { return };
+        if model.recovered.is_some() {
             let plan = self.plan.beside_unsaved(&found.plan);
             let shown = if found.is_b { Side::A } else { Side::B };
-            let name = found.plan.method.clone();
+            let name = plan.name(&model.presets, self.snapshots.list());
             self.compare = Some(Compare { shown, hidden: HiddenSide::new(plan, name) });
             self.kept_hidden = true;
             return;

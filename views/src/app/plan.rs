@@ -86,9 +86,9 @@ impl PlanState {
         let sites = self.now.sites().count();
         let made = self.remembered.iter().chain(&self.initial).chain(presets);
         let kept = snapshots.iter().map(|snapshot| (&snapshot.name, &snapshot.plan));
-        let nearest = made
-            .map(|(name, plan)| (name, plan))
-            .chain(kept)
+        // Of equal ones the name that a person gave.
+        let nearest = kept
+            .chain(made.map(|(name, plan)| (name, plan)))
             .map(|(name, plan)| (differences(&self.now, plan), name))
             .min_by_key(|(count, _)| *count);
         match nearest {

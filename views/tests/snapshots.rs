@@ -384,7 +384,8 @@ fn the_hidden_side_is_kept_while_anything_is_unsaved() {
     assert_eq!(harness.app.side(), None);
     let kept = kept(&harness.sent).unwrap();
     assert_eq!(kept.hidden, None);
-    assert!(kept.snapshots.iter().any(|snapshot| snapshot.plan == edited));
+    let aside = kept.snapshots.iter().find(|snapshot| snapshot.plan == edited).unwrap();
+    assert_eq!(aside.name, "two, 1 changed");
     assert!(last_note(&harness).contains("snapshot"));
 }
 

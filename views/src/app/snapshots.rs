@@ -60,7 +60,12 @@ impl Snapshots {
 
     /// A name like `wanted` that none has.
     fn free_name(&self, wanted: &str) -> String {
-        let wanted = clean_name(wanted).unwrap_or_else(|| "snapshot".to_owned());
+        // `W8A8 +3` as a name would make the next edit's plan `W8A8 +3 +1`.
+        let wanted = match wanted.rsplit_once(" +") {
+            Some((name, count)) => format!("{name}, {count} changed"),
+            None => wanted.to_owned(),
+        };
+        let wanted = clean_name(&wanted).unwrap_or_else(|| "snapshot".to_owned());
         let numbered = (2..).map(|n| format!("{wanted} ({n})"));
         std::iter::once(wanted.clone())
             .chain(numbered)
@@ -86,12 +91,7 @@ impl App {
             self.note(Level::Warning, text);
             return Vec::new();
         }
-        // `W8A8 +3` as a name would make the next edit's plan `W8A8 +3 +1`.
-        let offered = match self.plan_name.rsplit_once(" +") {
-            Some((name, count)) => format!("{name}, {count} changed"),
-            None => self.plan_name.clone(),
-        };
-        let input = Input::new(self.snapshots.free_name(&offered));
+        let input = Input::new(self.snapshots.free_name(&self.plan_name));
         self.overlays.push(Overlay::Name { input, of: Naming::New });
         Vec::new()
     }

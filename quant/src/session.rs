@@ -18,6 +18,7 @@ mod on_samples;
 mod presets;
 mod recent;
 mod rewrites;
+mod sensitivity;
 mod show;
 mod variant;
 pub mod worker;
@@ -33,6 +34,7 @@ pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 pub use on_samples::SAMPLES as FITTED_SAMPLES;
+pub use sensitivity::{On, Sweep, SweepOptions};
 
 use crate::data::SampleSet;
 use crate::eval::answer::{Answer, Metric};

@@ -16,6 +16,7 @@ mod inputs;
 pub mod messages;
 mod on_samples;
 mod presets;
+mod recent;
 mod rewrites;
 mod sensitivity;
 mod show;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use calibrate::SiteStats;
+pub use choices::fits;
 pub use error::SessionError;
 pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};

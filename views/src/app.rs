@@ -3,11 +3,14 @@
 
 mod act;
 mod answer;
+pub mod compare;
+pub mod diff;
 mod edit;
 pub mod facts;
 mod graft;
 pub mod jobs;
 pub mod layers;
+mod marks;
 pub mod methods;
 pub mod overlay;
 mod overlay_keys;
@@ -16,6 +19,8 @@ pub mod plan;
 mod prepare;
 pub mod rewrites;
 mod select;
+pub mod siblings;
+pub mod snapshots;
 pub mod tree;
 mod update;
 
@@ -156,6 +161,10 @@ pub struct App {
     pub plan: PlanState,
     /// The name of the plan.
     pub plan_name: String,
+    /// Named snapshots of plans.
+    pub snapshots: snapshots::Snapshots,
+    /// The plan beside the shown one, if two are compared.
+    pub compare: Option<compare::Compare>,
     /// The fitted plan.
     pub fitted: Option<Arc<PlanView>>,
     /// What the layer table shows of each layer.
@@ -207,7 +216,13 @@ pub struct App {
     /// The size of the last prepared frame.
     pub area: Rect,
     keymap: Keymap,
+    /// The plan before another one was loaded, with its name.
+    before_load: Option<(String, Arc<Plan>)>,
     generation: Generation,
+    /// Whether the session keeps the hidden side of the comparison.
+    kept_hidden: bool,
+    /// Answers to requests before this one belong to the other side of a comparison.
+    floor: Generation,
     shown_generation: Generation,
     evaluated_generation: Generation,
     /// The method that was asked for and is not there yet.
@@ -215,6 +230,8 @@ pub struct App {
     /// What was chosen last in the list of methods.
     last_method: Option<MethodForm>,
     leaving: bool,
+    /// Whether the user asked to stop what runs.
+    cancelling: bool,
 }
 
 impl App {
@@ -231,6 +248,11 @@ impl App {
             calibration: Calibration::default(),
             plan,
             plan_name: String::new(),
+            snapshots: snapshots::Snapshots::default(),
+            compare: None,
+            before_load: None,
+            kept_hidden: false,
+            floor: 0,
             fitted: None,
             facts: Facts::default(),
             layers: Layers::default(),
@@ -262,6 +284,7 @@ impl App {
             asked: None,
             last_method: None,
             leaving: false,
+            cancelling: false,
         }
     }
 

@@ -28,6 +28,7 @@ fn kinds(requests: &[Request]) -> Vec<&'static str> {
         Request::Export { .. } => "export",
         Request::Save { .. } => "save",
         Request::Journal { .. } => "journal",
+        Request::Keep { .. } => "keep",
         Request::Cancel => "cancel",
         Request::Quit => "quit",
     };
@@ -261,6 +262,16 @@ fn jobs_can_be_cancelled() {
     harness.sent.clear();
     harness.update(Msg::Session(Event::Cancelled { job: Job::Evaluation }));
     assert!(!harness.app.is_animated(), "nothing moves when nothing runs");
+}
+
+#[test]
+fn a_newer_evaluation_stops_the_older_one_without_a_word() {
+    let mut harness = ready();
+    harness.keys(&["v"]);
+    let notes = harness.app.notes.len();
+    harness.update(Msg::Session(Event::Cancelled { job: Job::Evaluation }));
+    assert_eq!(harness.app.notes.len(), notes);
+    assert!(harness.app.jobs.runs(Job::Evaluation), "the newer one goes on");
 }
 
 #[test]

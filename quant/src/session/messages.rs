@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::eval::answer::{Answer, Metric};
 use crate::method::MethodBits;
-use crate::plan::{Plan, Rewrite};
+use crate::plan::{Kept, Plan, Rewrite};
 use crate::quantizer::Scheme;
 use crate::terms::{Bits, Class, Role, SiteId};
 
@@ -77,6 +77,11 @@ pub enum Request {
     Journal {
         /// The whole plan.
         plan: Arc<Plan>,
+    },
+    /// Keep snapshots beside the journal's plan, in place of those kept so far. No answer.
+    Keep {
+        /// All of them.
+        kept: Kept,
     },
     /// Stop what runs in the background (calibration, evaluation, export); partial results are kept.
     Cancel,
@@ -195,6 +200,8 @@ pub struct ModelView {
     pub samples: Vec<SampleInfo>,
     /// A plan found in the journal of a session that did not end cleanly.
     pub recovered: Option<Arc<Plan>>,
+    /// Snapshots of plans of this model, from this and earlier sessions.
+    pub kept: Kept,
     /// Ready-made plans to start from: (name as `W8A8 min–max`, plan).
     pub presets: Vec<(String, Arc<Plan>)>,
     /// Methods for [`Request::Method`].

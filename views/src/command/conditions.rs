@@ -44,9 +44,32 @@ pub(super) fn rewritable(app: &App) -> Result<(), Reason> {
     if app.rewrites_in_reach().is_empty() { Err("no rewrite fits here") } else { Ok(()) }
 }
 
+pub(super) fn kept(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.snapshots.list().is_empty() {
+        Err("there are no snapshots; K keeps the plan as one")
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn switchable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.compare.is_some() || !app.partners().is_empty() {
+        Ok(())
+    } else {
+        Err("there is no other plan; K keeps this one as a snapshot to compare with")
+    }
+}
+
+pub(super) fn compared(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.compare.is_some() { Ok(()) } else { Err("no two plans are compared; B chooses the other one") }
+}
+
 pub(super) fn marked(app: &App) -> Result<(), Reason> {
     open(app)?;
-    if app.layers.marked().is_empty() { Err("no layer is marked") } else { Ok(()) }
+    if app.layers.has_marks() { Ok(()) } else { Err("no layer is marked") }
 }
 
 pub(super) fn undoable(app: &App) -> Result<(), Reason> {

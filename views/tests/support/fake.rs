@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bitloupe_quant::eval::answer::{Answer, Metric};
 use bitloupe_quant::eval::metrics::BinaryMask;
 use bitloupe_quant::method::MethodBits;
-use bitloupe_quant::plan::{ModelRef, Plan, Rewrite, SitePlan};
+use bitloupe_quant::plan::{Kept, ModelRef, Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::session::messages::{
     ChoiceView, Event, Generation, HistogramView, Job, LayerView, MethodView, ModelView, Picture, PlanView,
@@ -144,6 +144,7 @@ pub fn model() -> ModelView {
         calibration_samples: 32,
         samples,
         recovered: None,
+        kept: Kept::default(),
         presets: Vec::new(),
         weight_schemes: schemes().into_iter().take(4).map(|(scheme, _)| scheme).collect(),
         activation_schemes: schemes().into_iter().map(|(scheme, _)| scheme).collect(),
@@ -578,7 +579,7 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
             }]
         }
         Request::Save { path, .. } => vec![Event::Saved { path: path.clone() }],
-        Request::Journal { .. } | Request::Quit => Vec::new(),
+        Request::Journal { .. } | Request::Keep { .. } | Request::Quit => Vec::new(),
         Request::Cancel => vec![Event::Cancelled { job: Job::Calibration }],
     }
 }

@@ -12,6 +12,7 @@ mod evaluate;
 mod exponents;
 mod export;
 mod fit;
+mod hessian;
 mod inputs;
 pub mod messages;
 mod on_samples;

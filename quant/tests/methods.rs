@@ -146,6 +146,57 @@ fn fits_on_samples_follow_the_protocol() {
 }
 
 #[test]
+fn gradients_weigh_the_errors_of_layers() {
+    use bitloupe_quant::plan::SitePlan::Quantized;
+    use bitloupe_quant::quantizer::RangeSearch;
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let sites = session.model().graph.sites();
+    for name in ["ptq4vit", "ptq4ris"] {
+        let plan = session.method_plan(name, &bits(4)).unwrap();
+        let asked = plan.sites().filter(
+            |(_, site)| matches!(site, Quantized { scheme, .. } if scheme.range == RangeSearch::Hessian),
+        );
+        let asked = asked.count();
+        let mut seen = Vec::new();
+        let fitted = session
+            .fit_plan_on_samples(&plan, Protocol::Parallel, &Cancel::default(), |done, total| {
+                seen.push((done, total));
+            })
+            .unwrap();
+        // Three samples, then every layer twice.
+        let total = 3 + 2 * session.model().graph.layers().len();
+        assert_eq!(seen, (1..=total).map(|done| (done, total)).collect::<Vec<_>>(), "{name}");
+        let by_gradient = |i: &usize| {
+            fitted.params[*i].as_ref().is_some_and(|params| params.scheme.range == RangeSearch::Hessian)
+        };
+        let found: Vec<usize> = (0..sites.len()).filter(by_gradient).collect();
+        assert!(found.len() > 60 && found.len() * 10 > asked * 9, "{name}: {} of {asked}", found.len());
+        // From sketches the plan says what was done instead.
+        let sketched = session.fit_plan(&plan).unwrap();
+        let ranges = |params: &&std::sync::Arc<bitloupe_quant::quantizer::Params>| {
+            params.scheme.range == RangeSearch::Hessian
+        };
+        assert_eq!(sketched.params.iter().flatten().filter(ranges).count(), 0);
+        let differ = found.iter().filter(|i| {
+            let scale = |fitted: &FittedPlan| fitted.params[**i].as_ref().map(|p| p.scale.clone());
+            scale(&fitted) != scale(&sketched)
+        });
+        assert!(differ.count() * 2 > found.len(), "{name}");
+        assert!(figures(&session, &fitted).iter().all(|(_, figure)| figure.is_finite()));
+    }
+    let plan = session.method_plan("ptq4vit", &bits(4)).unwrap();
+    let stop = Cancel::default();
+    let stopped = session.fit_plan_on_samples(&plan, Protocol::Parallel, &stop, |done, _| {
+        if done == 5 {
+            stop.cancel();
+        }
+    });
+    assert!(stopped.unwrap_err().is_cancelled());
+}
+
+#[test]
 fn broken_rewrites_of_a_file_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let session = session(dir.path(), None);

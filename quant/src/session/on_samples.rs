@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::hessian::Targets;
 use super::variant::Variant;
 use super::{FittedPlan, Session, SessionError};
 use crate::exec::{Cancel, Decision, Value};
-use crate::graph::{NodeId, Op};
+use crate::graph::{NodeId, Op, Site};
 use crate::method::Protocol;
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::{Batch, Distribution, Params, Product, quantizer};
@@ -17,8 +18,9 @@ pub const SAMPLES: usize = 32;
 
 impl Session {
     /// Fits every site of a plan that has no numbers yet on the raw values of the first [`SAMPLES`] calibration samples:
-    /// the searches of the papers, with what a site is multiplied by where a quantizer looks at the product. Rewrites
-    /// without numbers get them from sketches as in [`Session::fit_plan`].
+    /// the searches of the papers, with what a site is multiplied by where a quantizer looks at the product. Layers that
+    /// ask for [`RangeSearch::Hessian`](crate::quantizer::RangeSearch) come first, each with all else in full
+    /// precision whatever the protocol. Rewrites without numbers get them from sketches as in [`Session::fit_plan`].
     pub fn fit_plan_on_samples(
         &self,
         plan: &Plan,
@@ -35,11 +37,25 @@ impl Session {
         let graph = variant.graph();
         let by_node: HashMap<NodeId, &[usize]> =
             graph.layers().iter().map(|layer| (layer.node, layer.sites.as_slice())).collect();
-        let total = graph.layers().len();
+        let targets = Targets::of(graph, &plan);
+        let steps = |passes: usize| passes * graph.layers().len();
+        let total = if targets.is_empty() { steps(1) } else { samples.len() + steps(2) };
         let mut done = 0;
+        let mut step = || {
+            done += 1;
+            progress(done, total);
+        };
         let mut made = plan.clone();
         let sequential = protocol == Protocol::Sequential;
         self.pool.install(|| {
+            if !targets.is_empty() {
+                self.fit_by_gradients(&variant, &mut made, &targets, &samples, cancel, &mut step)?;
+            }
+            let plan = made.clone();
+            if !targets.is_empty() && !graph.sites().iter().any(|site| is_open(&plan, site)) {
+                (0..graph.layers().len()).for_each(|_| step());
+                return Ok(());
+            }
             variant.engine.lockstep(&samples, sequential, cancel, |node, operands| {
                 let mut decided: Decision = Vec::new();
                 for &site in by_node.get(&node).copied().unwrap_or_default() {
@@ -49,8 +65,7 @@ impl Session {
                         decided.push((site, params));
                     }
                 }
-                done += 1;
-                progress(done, total);
+                step();
                 Ok::<Decision, SessionError>(decided)
             })
         })?;
@@ -92,6 +107,11 @@ impl Session {
             .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
         Ok(Some(Arc::new(params)))
     }
+}
+
+/// Whether an operand waits for its parameters.
+fn is_open(plan: &Plan, site: &Site) -> bool {
+    site.operand.is_some() && matches!(plan.site(&site.id), Some(SitePlan::Quantized { params: None, .. }))
 }
 
 /// What an operand is multiplied by in one sample.

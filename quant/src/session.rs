@@ -3,6 +3,7 @@
 //! [`Session`] does the work, called from any thread. [`worker::start`] puts it behind channels for an interface that
 //! must never wait.
 
+mod by_output;
 mod calibrate;
 mod carried;
 mod choices;
@@ -16,6 +17,8 @@ mod hessian;
 mod inputs;
 pub mod messages;
 mod on_samples;
+mod overlap;
+mod patches;
 mod presets;
 mod rewrites;
 mod show;

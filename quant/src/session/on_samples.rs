@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::by_output::fit_weight;
 use super::hessian::Targets;
+use super::overlap::fit_attention;
 use super::variant::Variant;
 use super::{FittedPlan, Session, SessionError};
 use crate::exec::{Cancel, Decision, Value};
 use crate::graph::{NodeId, Op, Site};
 use crate::method::Protocol;
 use crate::plan::{Plan, SitePlan};
-use crate::quantizer::{Batch, Distribution, Params, Product, quantizer};
+use crate::quantizer::{Batch, Distribution, Params, Product, RangeSearch, quantizer};
 use crate::terms::Slot;
 
 /// Calibration samples taken at most: as many as the papers use. All of them are held in memory, layer by layer.
@@ -57,8 +59,14 @@ impl Session {
                 return Ok(());
             }
             variant.engine.lockstep(&samples, sequential, cancel, |node, operands| {
-                let mut decided: Decision = Vec::new();
+                let mut decided = fit_attention(graph, &plan, node, operands)?;
+                for (site, params) in &decided {
+                    made.set(&graph.sites()[*site].id, Some(SitePlan::fitted(params.as_ref().clone())));
+                }
                 for &site in by_node.get(&node).copied().unwrap_or_default() {
+                    if decided.iter().any(|(known, _)| *known == site) {
+                        continue;
+                    }
                     if let Some(params) = self.decide(&variant, &plan, site, operands)? {
                         let id = &graph.sites()[site].id;
                         made.set(id, Some(SitePlan::fitted(params.as_ref().clone())));
@@ -89,6 +97,13 @@ impl Session {
             Some(SitePlan::Quantized { scheme, bits, params: None }) => (scheme, *bits),
             Some(SitePlan::Float) | None => return Ok(None),
         };
+        if site.id.slot == Slot::Weight
+            && let Some(inputs) = operands.first()
+            && let Some(params) = fit_weight(graph, site.node, scheme, bits, inputs)
+                .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?
+        {
+            return Ok(Some(Arc::new(params)));
+        }
         let Some(values) = site.operand.and_then(|operand| operands.get(operand)) else {
             return Ok(Some(Arc::clone(&self.fit_site_in(variant, index, scheme, bits)?.params)));
         };
@@ -109,9 +124,14 @@ impl Session {
     }
 }
 
-/// Whether an operand waits for its parameters.
+/// Whether a site waits for parameters that depend on the samples.
 fn is_open(plan: &Plan, site: &Site) -> bool {
-    site.operand.is_some() && matches!(plan.site(&site.id), Some(SitePlan::Quantized { params: None, .. }))
+    match plan.site(&site.id) {
+        Some(SitePlan::Quantized { scheme, params: None, .. }) => {
+            site.operand.is_some() || scheme.range == RangeSearch::Output
+        }
+        _ => false,
+    }
 }
 
 /// What an operand is multiplied by in one sample.

@@ -280,27 +280,39 @@ fn sketches() -> Outcome<()> {
     Ok(())
 }
 
-/// A method, how it is fitted, and the range of its weights if it is another one.
-const BY_OUTPUTS: [(&str, &str, bool, Option<RangeSearch>); 9] = [
-    ("ptq4vit", "sketches", false, None),
-    ("ptq4vit", "gradients", true, None),
-    ("ptq4ris", "sketches", false, None),
-    ("ptq4ris", "gradients, sequential", true, None),
-    ("saq-sam", "sketches", false, None),
-    ("saq-sam", "attention of a sample", true, None),
-    ("percentile", "sketches", false, None),
-    ("percentile", "samples, weights mse", true, Some(RangeSearch::Mse { p: 2.0 })),
-    ("percentile", "samples, weights output", true, Some(RangeSearch::Output)),
+/// A method, what it is fitted on, and the range of its weights if it is another one.
+const BY_OUTPUTS: [(&str, On, Option<RangeSearch>); 9] = [
+    ("ptq4vit", On::Sketches, None),
+    ("ptq4vit", On::Samples("gradients"), None),
+    ("ptq4ris", On::Sketches, None),
+    ("ptq4ris", On::Samples("gradients, sequential"), None),
+    ("saq-sam", On::Sketches, None),
+    ("saq-sam", On::Attention, None),
+    ("percentile", On::Sketches, None),
+    ("percentile", On::Sketches, Some(RangeSearch::Mse { p: 2.0 })),
+    ("percentile", On::Samples("weights output"), Some(RangeSearch::Output)),
 ];
+
+/// What a plan is fitted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// Everything on sketches.
+    Sketches,
+    /// Queries and keys on the attention of a sample, everything else on sketches.
+    Attention,
+    /// Everything on the samples.
+    Samples(&'static str),
+}
 
 /// Methods that look at what comes out of layers, from sketches and on the samples.
 fn outputs() -> Outcome<()> {
     let widths = [(6, 6), (4, 4)];
     for bundled in bitloupe_samples::bundled() {
         let session = open(bundled.name)?;
-        println!("\n`{}`: mIoU / oIoU / agreement, seconds of the fit\n", bundled.name);
+        println!("\n`{}`: mIoU / oIoU / agreement, time of the fit\n", bundled.name);
         println!("| method | fitted on | W6A6 | fit | W4A4 | fit |\n|---|---|---:|---:|---:|---:|");
-        for (name, how, on_samples, range) in &BY_OUTPUTS {
+        for (name, on, range) in &BY_OUTPUTS {
+            let protocol = method(name).ok_or("no such method")?.protocol();
             let mut cells = Vec::new();
             for (w, a) in widths {
                 let bits = MethodBits::new(Bits::new(w)?, Bits::new(a)?);
@@ -314,16 +326,32 @@ fn outputs() -> Outcome<()> {
                         plan.set(&id, Some(to));
                     }
                 }
-                let protocol = method(name).ok_or("no such method")?.protocol();
                 let start = Instant::now();
-                let fitted = if *on_samples {
-                    session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), |_, _| {})?
-                } else {
-                    session.fit_plan(&plan)?
+                let fitted = match on {
+                    On::Sketches => session.fit_plan(&plan)?,
+                    On::Samples(_) => {
+                        session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), |_, _| {})?
+                    }
+                    On::Attention => {
+                        let mut rest = session.fit_plan(&plan)?.plan.as_ref().clone();
+                        for (id, site) in plan.sites() {
+                            if matches!(site, SitePlan::Quantized { scheme, .. } if scheme.range == RangeSearch::Overlap)
+                            {
+                                rest.set(id, Some(site.clone()));
+                            }
+                        }
+                        session.fit_plan_on_samples(&rest, protocol, &Cancel::default(), |_, _| {})?
+                    }
                 };
                 let seconds = start.elapsed().as_secs_f64();
                 cells.push(format!("{} | {seconds:.1} s", figures(&evaluate(&session, &fitted)?)));
             }
+            let how = match (on, range) {
+                (On::Samples(how), _) => format!("samples: {how}"),
+                (On::Attention, _) => "sketches, queries and keys attention".to_owned(),
+                (On::Sketches, Some(range)) => format!("sketches, weights {range}"),
+                (On::Sketches, None) => "sketches".to_owned(),
+            };
             println!("| {name} | {how} | {} |", cells.join(" | "));
         }
     }

@@ -7,6 +7,7 @@ mod fit;
 mod info;
 mod plan;
 mod run;
+mod sensitivity;
 mod stats;
 mod ui;
 
@@ -79,6 +80,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Fit(args)) => fit::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Sensitivity(args)) => sensitivity::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {
             // Into memory first: the generator panics where an output cannot be written.

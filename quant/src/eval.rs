@@ -5,3 +5,4 @@ pub mod differentiable;
 pub mod metrics;
 pub mod output_loss;
 pub mod reading;
+pub mod sensitivity;

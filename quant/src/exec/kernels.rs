@@ -10,6 +10,7 @@
 
 pub mod activation;
 pub mod conv;
+pub(crate) mod count;
 pub(crate) mod dispatch;
 pub mod elementwise;
 pub mod fake_quant;

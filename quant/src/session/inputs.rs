@@ -141,16 +141,28 @@ impl Session {
         cancel: &Cancel,
     ) -> Result<(Answer, usize), SessionError> {
         let run = engine.run(&inputs.values, quantization, cache, &mut NoTap, cancel)?;
-        let graph = engine.graph();
-        let values: Vec<(String, Value)> =
-            graph.outputs().iter().map(|(name, _)| name.clone()).zip(run.outputs).collect();
+        Ok((self.read(&self.named(run.outputs), inputs.geometry.as_ref())?, run.nodes_run))
+    }
+
+    /// Outputs with their names.
+    pub(super) fn named(&self, outputs: Vec<Value>) -> Vec<(String, Value)> {
+        self.model.graph.outputs().iter().map(|(name, _)| name.clone()).zip(outputs).collect()
+    }
+
+    /// The answer that outputs give to a sample whose picture was prepared with `geometry`.
+    pub(super) fn read(
+        &self,
+        outputs: &[(String, Value)],
+        geometry: Option<&Geometry>,
+    ) -> Result<Answer, SessionError> {
+        let graph = &*self.model.graph;
         let outputs = Outputs {
-            values: &values,
-            geometry: inputs.geometry.as_ref(),
+            values: outputs,
+            geometry,
             // A model that is told where the picture ends places boxes in it.
             boxes_of_picture: graph.inputs().iter().any(|&id| graph.node(id).name == "pixel_mask"),
         };
-        Ok((outputs.read(&self.model.task)?, run.nodes_run))
+        Ok(outputs.read(&self.model.task)?)
     }
 }
 

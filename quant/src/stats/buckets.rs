@@ -3,8 +3,8 @@
 //! The key of a value is its sign, its exponent and the top 8 bits of its mantissa (17 bits). A bucket is
 //! therefore at most 1/256 of its value wide, needs no range in advance and means the same in every sketch.
 
-/// Bits of a value below its key.
-const SHIFT: u32 = 15;
+use crate::exec::kernels::count::KEY_SHIFT as SHIFT;
+
 /// Buckets of one sign and exponent.
 pub(super) const PAGE: usize = 256;
 /// Pages: two signs, 256 exponents.

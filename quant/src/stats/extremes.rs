@@ -217,24 +217,6 @@ fn any_exceeds(values: &[f32; LANES], bars: &[f32; LANES]) -> bool {
     any != 0
 }
 
-#[inline(always)]
-fn greater(a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
-    let mut greater = [0.0; LANES];
-    for lane in 0..LANES {
-        greater[lane] = if a[lane] > b[lane] { a[lane] } else { b[lane] };
-    }
-    greater
-}
-
-#[inline(always)]
-fn lesser(a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
-    let mut lesser = [0.0; LANES];
-    for lane in 0..LANES {
-        lesser[lane] = if a[lane] < b[lane] { a[lane] } else { b[lane] };
-    }
-    lesser
-}
-
 /// The values of some channels, −∞ where there are fewer than [`LANES`].
 #[inline(always)]
 fn take<const NEGATE: bool>(values: &[f32]) -> [f32; LANES] {
@@ -256,23 +238,34 @@ fn offer_columns<const NEGATE: bool>(
     largest: &[f32],
 ) {
     let at = |slot: usize| slot * channels + start..slot * channels + start + len;
-    let mut bars = take::<false>(&slots[at(CHANNEL_TAIL - 1)]);
+    let bars = take::<false>(&slots[at(CHANNEL_TAIL - 1)]);
     if !any_exceeds(&take::<false>(&largest[start..start + len]), &bars) {
         return;
     }
+    // By slots in registers while the rows pass.
+    let mut kept = [[0.0; LANES]; CHANNEL_TAIL];
+    for (slot, kept) in kept.iter_mut().enumerate() {
+        *kept = take::<false>(&slots[at(slot)]);
+    }
     for row in rows.chunks_exact(channels) {
         let values = take::<NEGATE>(&row[start..start + len]);
-        if any_exceeds(&values, &bars) {
+        if any_exceeds(&values, &kept[CHANNEL_TAIL - 1]) {
             // Every slot becomes the median of itself, the slot before it and the value.
-            for slot in (1..CHANNEL_TAIL).rev() {
-                let before = take::<false>(&slots[at(slot - 1)]);
-                let after = greater(&take::<false>(&slots[at(slot)]), &lesser(&before, &values));
-                slots[at(slot)].copy_from_slice(&after[..len]);
+            for lane in 0..LANES {
+                let value = values[lane];
+                for slot in (1..CHANNEL_TAIL).rev() {
+                    let before = kept[slot - 1][lane];
+                    let shifted = if before < value { before } else { value };
+                    let own = kept[slot][lane];
+                    kept[slot][lane] = if own > shifted { own } else { shifted };
+                }
+                let own = kept[0][lane];
+                kept[0][lane] = if own > value { own } else { value };
             }
-            let first = greater(&take::<false>(&slots[at(0)]), &values);
-            slots[at(0)].copy_from_slice(&first[..len]);
-            bars = take::<false>(&slots[at(CHANNEL_TAIL - 1)]);
         }
+    }
+    for (slot, kept) in kept.iter().enumerate() {
+        slots[at(slot)].copy_from_slice(&kept[..len]);
     }
 }
 

@@ -1,67 +1,57 @@
 //! The counts of all buckets of one sketch.
 
+use std::collections::BTreeMap;
+
 use super::buckets::{Bucket, PAGE, PAGES, key};
+use crate::exec::kernels::count::{ASIDE, Tally, Window, count_values};
 use crate::exec::kernels::dispatch::multiversion;
 
-/// Values whose keys are taken together, in vector registers, before they are counted one by one.
-const CHUNK: usize = 64;
-/// Zeros are counted in one bucket per position in a group of so many, so that runs of them do not wait for their
-/// own increments.
-const LANES: usize = 16;
 /// Counts in a cache line.
 const LINE: usize = 32;
 /// Values counted before anything is checked.
 const PART: usize = 4096;
-/// Takes the keys of zeros; a page of non-finite values, which has no counts of its own.
-const ASIDE: u32 = (PAGES as u32 - 1) * PAGE as u32;
+/// Pages of either sign.
+const HALF: usize = PAGES / 2;
+/// Pages made below and above the magnitudes that are there, because the next samples go a little further: the more
+/// values, the closer to zero the smallest one is.
+const ROOM: (usize, usize) = (3, 1);
 
-/// Counts of finite non-zero values by key; a page is allocated when it is first touched.
+/// Counts of finite non-zero values by key.
 ///
-/// The counts are incremented where they stay: copying them from a table of the thread would cost more than the
-/// increments of a small tensor.
+/// What is observed is counted in a window of magnitudes that widens as values come. The counts are incremented where
+/// they stay: copying them from a table of the thread would cost more than the increments of a small tensor.
 #[derive(Debug, Clone)]
 pub(super) struct Pages {
-    /// What to add to a key, wrapping, for the place of its count. Pages without counts share the first [`PAGE`]
-    /// places, whose content is not part of the sketch and is zero between calls.
-    offsets: Box<[u32; PAGES]>,
-    /// Narrow, because the counts of all sites together should stay in the caches while the model runs.
+    /// Whole pages.
+    window: Window,
+    /// Of the window; narrow, because the counts of all sites together should stay in the caches while the model runs.
+    /// What is counted aside is not part of the sketch and is zero between calls.
     counts: Vec<u16>,
-    /// What no longer fitted into `counts`: empty or as long.
-    carried: Vec<u64>,
-    /// No count is larger.
+    /// What no longer fitted into `counts`, and what came from other sketches. Few pages, however far apart.
+    carried: BTreeMap<usize, Box<[u64; PAGE]>>,
+    /// No count of the window is larger.
     bound: u64,
-}
-
-/// What a block of values holds besides finite non-zero ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Tally {
-    /// Zeros of either sign.
-    pub(super) zeros: u32,
-    /// NaN and infinities.
-    pub(super) non_finite: u32,
 }
 
 impl Pages {
     pub(super) fn new() -> Self {
-        let offsets = Box::new(std::array::from_fn(|page| offset(page, 0)));
-        Self { offsets, counts: vec![0; PAGE], carried: Vec::new(), bound: 0 }
+        let window = Window::default();
+        Self { window, counts: vec![0; window.places()], carried: BTreeMap::new(), bound: 0 }
     }
 
-    /// Where the counts of a page begin; 0 if it has none.
-    fn place(&self, page: usize) -> usize {
-        self.offsets[page].wrapping_add(offset(0, page * PAGE)) as usize
+    /// Pages of the window with the places where their counts begin.
+    fn windowed(window: Window) -> impl Iterator<Item = (usize, usize)> {
+        let (first, pages) = (window.first as usize / PAGE, window.span as usize / PAGE);
+        (0..2).flat_map(move |sign| {
+            (0..pages).map(move |page| (sign * HALF + first + page, ASIDE + (sign * pages + page) * PAGE))
+        })
     }
 
-    /// The same, with counts made if need be.
-    fn make(&mut self, page: usize) -> usize {
-        if self.place(page) == 0 {
-            self.offsets[page] = offset(page, self.counts.len());
-            self.counts.resize(self.counts.len() + PAGE, 0);
-            if !self.carried.is_empty() {
-                self.carried.resize(self.counts.len(), 0);
-            }
-        }
-        self.place(page)
+    /// Where the counts of a page of the window begin.
+    fn place(window: Window, page: usize) -> Option<usize> {
+        let (first, pages) = (window.first as usize / PAGE, window.span as usize / PAGE);
+        let at = (page % HALF).checked_sub(first).filter(|&at| at < pages)?;
+        Some(ASIDE + (page / HALF * pages + at) * PAGE)
     }
 
     /// Makes room for `more`, at most [`u16::MAX`], in every count.
@@ -71,9 +61,14 @@ impl Pages {
             self.bound = u64::from(largest(&self.counts));
         }
         if self.bound > room {
-            self.carried.resize(self.counts.len(), 0);
-            for (carried, count) in self.carried.iter_mut().zip(&mut self.counts) {
-                *carried = carried.saturating_add(u64::from(std::mem::take(count)));
+            for (page, place) in Self::windowed(self.window) {
+                let counts = &mut self.counts[place..place + PAGE];
+                if counts.iter().any(|&count| count > 0) {
+                    let carried = self.carried.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+                    for (carried, count) in carried.iter_mut().zip(counts) {
+                        *carried = carried.saturating_add(u64::from(std::mem::take(count)));
+                    }
+                }
             }
             self.bound = 0;
         }
@@ -85,11 +80,11 @@ impl Pages {
         let mut all = Tally::default();
         for part in values.chunks(PART) {
             self.reserve(part.len() as u64);
-            let tally = count(part, &self.offsets, &mut self.counts);
-            let aside: u32 = self.counts[..PAGE].iter().map(|&count| u32::from(count)).sum();
-            self.counts[..PAGE].fill(0);
+            let tally = count_values(part, self.window, &mut self.counts);
+            let aside: u32 = self.counts[..ASIDE].iter().map(|&count| u32::from(count)).sum();
+            self.counts[..ASIDE].fill(0);
             if aside != tally.zeros + tally.non_finite {
-                self.count_new_pages(part);
+                self.count_beyond(part);
             }
             all.zeros += tally.zeros;
             all.non_finite += tally.non_finite;
@@ -103,62 +98,64 @@ impl Pages {
         std::hint::black_box(self.counts.iter().step_by(LINE).fold(0, |all, count| all ^ count));
     }
 
-    /// Counts the values of a block whose pages are not there yet.
+    /// Widens the window to all values of a block and counts those that it did not hold.
     #[cold]
-    fn count_new_pages(&mut self, values: &[f32]) {
-        let mut new = [false; PAGES];
-        for &value in values {
-            let key = key(value);
-            let page = key / PAGE;
-            if value == 0.0 || !value.is_finite() {
-                continue;
+    fn count_beyond(&mut self, values: &[f32]) {
+        let before = self.window;
+        let old = before.first as usize / PAGE..(before.first + before.span) as usize / PAGE;
+        let mut pages = old.clone();
+        let beyond: Vec<usize> = values
+            .iter()
+            .filter(|value| **value != 0.0 && value.is_finite())
+            .map(|value| key(*value))
+            .filter(|key| !old.contains(&(key / PAGE % HALF)))
+            .collect();
+        for page in beyond.iter().map(|key| key / PAGE % HALF) {
+            let (low, high) = (page.saturating_sub(ROOM.0), (page + 1 + ROOM.1).min(HALF - 1));
+            pages = if pages.is_empty() {
+                low..high
+            } else if page < pages.start {
+                low..pages.end
+            } else if page >= pages.end {
+                pages.start..high
+            } else {
+                pages
+            };
+        }
+        self.window = Window { first: (pages.start * PAGE) as u32, span: (pages.len() * PAGE) as u32 };
+        let counts = std::mem::replace(&mut self.counts, vec![0; self.window.places()]);
+        for (page, from) in Self::windowed(before) {
+            if let Some(to) = Self::place(self.window, page) {
+                self.counts[to..to + PAGE].copy_from_slice(&counts[from..from + PAGE]);
             }
-            if self.place(page) == 0 {
-                new[page] = true;
-                self.make(page);
-            }
-            if new[page] {
-                let place = self.place(page) + key % PAGE;
-                self.counts[place] += 1;
+        }
+        for key in beyond {
+            if let Some(place) = Self::place(self.window, key / PAGE) {
+                self.counts[place + key % PAGE] += 1;
             }
         }
     }
 
     /// Adds counts to a page; `false` if there is no such page.
     pub(super) fn add(&mut self, page: usize, counts: &[u64; PAGE]) -> bool {
-        if page % (PAGES / 2) >= PAGES / 2 - 1 || page >= PAGES {
+        if page % HALF >= HALF - 1 || page >= PAGES {
             return false;
         }
-        let place = self.make(page);
-        let largest = counts.iter().copied().max().unwrap_or(0);
-        if u16::try_from(largest).is_ok() {
-            self.reserve(largest);
-            for (ours, &more) in self.counts[place..].iter_mut().zip(counts) {
-                *ours += more as u16;
-            }
-        } else {
-            self.carried.resize(self.counts.len(), 0);
-            for (ours, &more) in self.carried[place..].iter_mut().zip(counts) {
-                *ours = ours.saturating_add(more);
-            }
+        let carried = self.carried.entry(page).or_insert_with(|| Box::new([0; PAGE]));
+        for (ours, &more) in carried.iter_mut().zip(counts) {
+            *ours = ours.saturating_add(more);
         }
         true
     }
 
     /// The counts of a page, if there are any.
     fn page(&self, page: usize) -> Option<[u64; PAGE]> {
-        let place = self.place(page);
-        if place == 0 {
-            return None;
+        let mut counts = self.carried.get(&page).map_or([0; PAGE], |carried| **carried);
+        if let Some(place) = Self::place(self.window, page) {
+            let own = &self.counts[place..place + PAGE];
+            counts.iter_mut().zip(own).for_each(|(all, &count)| *all = all.saturating_add(u64::from(count)));
         }
-        let mut counts = [0; PAGE];
-        for (all, &count) in counts.iter_mut().zip(&self.counts[place..]) {
-            *all = u64::from(count);
-        }
-        if let Some(carried) = self.carried.get(place..) {
-            counts.iter_mut().zip(carried).for_each(|(all, &more)| *all = all.saturating_add(more));
-        }
-        Some(counts)
+        counts.iter().any(|&count| count > 0).then_some(counts)
     }
 
     /// Pages in use with their numbers.
@@ -175,7 +172,6 @@ impl Pages {
     /// Non-empty buckets from the lowest value to the highest, `zeros` exact zeros among them, edges cut to
     /// `[min, max]`.
     pub(super) fn ascending(&self, zeros: u64, min: f32, max: f32) -> Vec<Bucket> {
-        let half = PAGES / 2;
         let (min, max) = (f64::from(min), f64::from(max));
         let mut buckets = Vec::with_capacity(1024);
         let mut push = |page: usize, slot: usize, count: u64| {
@@ -184,7 +180,7 @@ impl Pages {
                 buckets.push(Bucket { lo: lo.clamp(min, max), hi: hi.clamp(min, max), count });
             }
         };
-        for page in (half..PAGES).rev() {
+        for page in (HALF..PAGES).rev() {
             if let Some(counts) = self.page(page) {
                 counts.iter().enumerate().rev().for_each(|(slot, &count)| push(page, slot, count));
             }
@@ -196,7 +192,7 @@ impl Pages {
                 buckets.push(Bucket { lo: lo.clamp(min, max), hi: hi.clamp(min, max), count });
             }
         };
-        for page in 0..half {
+        for page in 0..HALF {
             if let Some(counts) = self.page(page) {
                 counts.iter().enumerate().for_each(|(slot, &count)| push(page, slot, count));
             }
@@ -208,68 +204,17 @@ impl Pages {
     }
 }
 
-/// Equal when the counts are: in which order pages were made does not matter.
+/// Equal when the counts are: how wide the window is does not matter.
 impl PartialEq for Pages {
     fn eq(&self, other: &Self) -> bool {
         self.used().eq(other.used())
     }
 }
 
-/// What leads from the keys of `page` to `place` and the places after it.
-const fn offset(page: usize, place: usize) -> u32 {
-    (place as u32).wrapping_sub((page * PAGE) as u32)
-}
-
 multiversion! {
-    /// Increments the counts of all values; zeros and what has no page are counted in the first [`PAGE`] places.
-    fn count(values: &[f32], offsets: &[u32; PAGES], counts: &mut [u16]) -> Tally {
-        let (mut zeros, mut non_finite) = ([0; LANES], [0; LANES]);
-        let mut keys = [0; CHUNK];
-        let (chunks, rest) = values.as_chunks::<CHUNK>();
-        for chunk in chunks {
-            take_keys(chunk, &mut keys, &mut zeros, &mut non_finite);
-            increment(&keys, offsets, counts);
-        }
-        if !rest.is_empty() {
-            // Filled up with what is neither zero nor without end.
-            let mut chunk = [1.0; CHUNK];
-            chunk[..rest.len()].copy_from_slice(rest);
-            take_keys(&chunk, &mut keys, &mut zeros, &mut non_finite);
-            increment(&keys[..rest.len()], offsets, counts);
-        }
-        Tally { zeros: zeros.iter().sum(), non_finite: non_finite.iter().sum() }
-    }
-}
-
-/// The largest count.
-fn largest(counts: &[u16]) -> u16 {
-    counts.iter().fold(0, |largest, &count| largest.max(count))
-}
-
-/// The keys of a chunk, those of zeros replaced, and counts of what is special.
-#[inline(always)]
-fn take_keys(
-    chunk: &[f32; CHUNK],
-    keys: &mut [u32; CHUNK],
-    zeros: &mut [u32; LANES],
-    non_finite: &mut [u32; LANES],
-) {
-    for (values, keys) in chunk.as_chunks::<LANES>().0.iter().zip(keys.as_chunks_mut::<LANES>().0) {
-        for lane in 0..LANES {
-            let magnitude = values[lane].to_bits() & 0x7fff_ffff;
-            let zero = magnitude == 0;
-            zeros[lane] += u32::from(zero);
-            non_finite[lane] += u32::from(magnitude >= f32::INFINITY.to_bits());
-            keys[lane] = if zero { ASIDE + lane as u32 } else { key(values[lane]) as u32 };
-        }
-    }
-}
-
-#[inline(always)]
-fn increment(keys: &[u32], offsets: &[u32; PAGES], counts: &mut [u16]) {
-    for &key in keys {
-        let place = key.wrapping_add(offsets[key as usize / PAGE % PAGES]);
-        counts[place as usize] += 1;
+    /// The largest count.
+    fn largest(counts: &[u16]) -> u16 {
+        counts.iter().fold(0, |largest, &count| largest.max(count))
     }
 }
 

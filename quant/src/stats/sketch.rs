@@ -5,6 +5,7 @@ use super::channels::{Channels, Partial};
 use super::error::StatsError;
 use super::extremes::{Tail, Tops};
 use super::pages::Pages;
+use crate::exec::kernels::dispatch::multiversion;
 use crate::terms::Layout;
 use std::cell::RefCell;
 
@@ -274,8 +275,10 @@ fn extreme(tops: &Tops) -> Option<f32> {
     tops.first().iter().copied().reduce(f32::max).filter(|value| *value > f32::NEG_INFINITY)
 }
 
-/// The number of zeros with the sign bit set.
-fn negative_zeros(values: &[f32]) -> u64 {
-    let count: u32 = values.iter().map(|value| u32::from(value.to_bits() == 1 << 31)).sum();
-    u64::from(count)
+multiversion! {
+    /// The number of zeros with the sign bit set.
+    fn negative_zeros(values: &[f32]) -> u64 {
+        let count: u32 = values.iter().map(|value| u32::from(value.to_bits() == 1 << 31)).sum();
+        u64::from(count)
+    }
 }

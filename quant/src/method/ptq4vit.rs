@@ -16,7 +16,7 @@ impl Method for Ptq4Vit {
     fn source(&self) -> &'static str {
         "PTQ4ViT, Yuan et al., ECCV 2022. Twin quantizers take one of their two regions, where the released code adds \
          both. With --exact both operands of a layer are searched in turn by the error of its output, weighted by squared \
-         gradients as in the paper; these are taken with quantized weights, because at the paper's point, full \
+         gradients as in the paper; these are taken with quantized weights, alike in size for every sample, because at the paper's point, full \
          precision, they are zero but for rounding. Otherwise ranges are those of least error of the values. One scale \
          per tensor where the paper has one per head, or one for each of queries, keys and values of one projection."
     }

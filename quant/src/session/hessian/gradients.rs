@@ -29,8 +29,10 @@ impl Session {
     ///
     /// At full precision the loss is least and its gradient zero: PTQ4ViT and PTQ4RIS square the rounding of f32 there.
     /// Here the model that is differentiated has weights on symmetric min–max grids per output channel at the bits of
-    /// the plan (8 where the plan leaves all in full precision), its activations are not quantized. A plan "as
-    /// released" keeps the point and the loss of the release.
+    /// the plan (8 where the plan leaves all in full precision), its activations are not quantized; and the gradients
+    /// of every sample at a layer are brought to a mean square of 1. In the release they come as they are: then
+    /// the few samples that the quantized model gets most wrong decide for all. A plan "as released" keeps point,
+    /// loss and sizes of the release.
     ///
     /// As many samples as threads are worked on at a time, each with all its values; of a layer only the picked rows
     /// are kept, at most 1024 numbers per output channel for all samples together.
@@ -75,7 +77,10 @@ impl Session {
         for some in indexed.chunks(rayon::current_num_threads().max(1)) {
             let found = some.par_iter().map(|one| of_sample(*one)).collect::<Result<Vec<_>, _>>()?;
             for ((at, _), of_sample) in some.iter().zip(found) {
-                for (node, rows) in of_sample {
+                for (node, mut rows) in of_sample {
+                    if !released {
+                        to_unit(&mut rows);
+                    }
                     let of_layer = gradients.entry(node).or_insert_with(|| vec![Vec::new(); samples.len()]);
                     of_layer[*at] = rows;
                 }
@@ -83,6 +88,15 @@ impl Session {
             }
         }
         Ok(gradients)
+    }
+}
+
+/// Brings numbers to a mean square of 1; zeros stay.
+fn to_unit(numbers: &mut [f32]) {
+    let squares: f64 = numbers.iter().map(|x| f64::from(*x).powi(2)).sum();
+    if squares > 0.0 {
+        let factor = (numbers.len() as f64 / squares).sqrt();
+        numbers.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
     }
 }
 
@@ -126,4 +140,23 @@ fn perturb(graph: &Graph, plan: &Plan, reference: &Reference<'_>) -> Result<(), 
         reference.replace(*weight, &values)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_unit;
+
+    #[test]
+    fn samples_weigh_the_same_however_wrong_they_are() {
+        let (mut small, mut large) = ([1e-9_f32, -3e-9, 0.0], [10.0, -30.0, 0.0]);
+        to_unit(&mut small);
+        to_unit(&mut large);
+        for (a, b) in small.iter().zip(&large) {
+            assert!((a - b).abs() < 1e-6, "{small:?} {large:?}");
+        }
+        assert!((large.iter().map(|x| x * x).sum::<f32>() - 3.0).abs() < 1e-5);
+        let mut zeros = [0.0; 3];
+        to_unit(&mut zeros);
+        assert_eq!(zeros, [0.0; 3]);
+    }
 }

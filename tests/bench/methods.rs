@@ -337,7 +337,7 @@ fn outputs() -> Outcome<()> {
                         for (id, site) in plan.sites() {
                             if matches!(site, SitePlan::Quantized { scheme, .. } if scheme.range == RangeSearch::Overlap)
                             {
-                                rest.set(id, Some(site.clone()));
+                                rest.set(&id, Some(site.clone()));
                             }
                         }
                         session.fit_plan_on_samples(&rest, protocol, &Cancel::default(), |_, _| {})?

@@ -96,7 +96,9 @@ fn to_unit(numbers: &mut [f32]) {
     let squares: f64 = numbers.iter().map(|x| f64::from(*x).powi(2)).sum();
     if squares > 0.0 {
         let factor = (numbers.len() as f64 / squares).sqrt();
-        numbers.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+        for x in numbers {
+            *x = (f64::from(*x) * factor) as f32;
+        }
     }
 }
 

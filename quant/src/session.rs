@@ -3,6 +3,7 @@
 //! [`Session`] does the work, called from any thread. [`worker::start`] puts it behind channels for an interface that
 //! must never wait.
 
+mod by_output;
 mod calibrate;
 mod carried;
 mod choices;
@@ -12,9 +13,12 @@ mod evaluate;
 mod exponents;
 mod export;
 mod fit;
+mod hessian;
 mod inputs;
 pub mod messages;
 mod on_samples;
+mod overlap;
+mod patches;
 mod presets;
 mod recent;
 mod rewrites;

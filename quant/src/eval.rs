@@ -4,4 +4,5 @@ pub mod answer;
 pub mod metrics;
 pub mod output_loss;
 pub mod reading;
+pub mod search;
 pub mod sensitivity;

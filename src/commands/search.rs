@@ -49,8 +49,12 @@ fn search(args: &Search, asked: Option<Limit>) -> Result<Outcome> {
     let held_out = if session.samples().is_some() { held_out(&session, &front)? } else { Vec::new() };
     if args.json {
         let mut printed = front.to_json();
-        for (at, scores) in held_out.iter().enumerate() {
-            printed["front"][at]["held_out"] = object(scores);
+        for at in 0..front.points.len() {
+            // From where the command was called, not from the folder.
+            printed["front"][at]["plan"] = json!(args.output.join(front.plan_file(at)));
+            if let Some(scores) = held_out.get(at) {
+                printed["front"][at]["held_out"] = object(scores);
+            }
         }
         print_json(&printed)?;
         return Ok(Outcome::Done);

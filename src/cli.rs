@@ -106,6 +106,8 @@ pub enum Command {
     Eval(Eval),
     /// What each part of the model costs when it is quantized, the most harmful first
     Sensitivity(Sensitivity),
+    /// Find the best plan under a budget, and a front of plans for others
+    Search(Search),
     /// Write plan, quantized weights and a report
     Export(Export),
     /// Print a completion script
@@ -434,6 +436,42 @@ pub enum OnSet {
     Samples,
     Calibration,
     Both,
+}
+
+#[derive(Debug, Args)]
+pub struct Search {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// At most so many bits on average, of weights and of activations alike (full precision counts as 16)
+    #[arg(long, value_name = "X", group = "budget")]
+    pub avg_bits: Option<f64>,
+    /// At most so many bytes of weights, such as 300K; activations get what loses least
+    #[arg(long, value_name = "BYTES", value_parser = crate::size::bytes, group = "budget")]
+    pub max_size: Option<usize>,
+    /// At most so many bit-operations a sample: the sum over layers of MACs × weight bits × activation bits
+    #[arg(long, value_name = "N", group = "budget")]
+    pub max_bitops: Option<f64>,
+    /// Calibration set, all that the search looks at; the bundled one for a bundled model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Samples for the figures in the end; the bundled ones for a bundled model
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// When to stop making plans better
+    #[arg(long, value_name = "M", default_value_t = 10.0)]
+    pub minutes: f64,
+    /// Let q, k and v of one attention have choices of their own
+    #[arg(long)]
+    pub untied: bool,
+    /// Solve for another budget from the folder of an earlier search, without running anything
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Folder to write plans, front.json and scores.json into
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod fit;
 mod info;
 mod plan;
 mod run;
+mod search;
 mod sensitivity;
 mod stats;
 mod ui;
@@ -81,6 +82,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Sensitivity(args)) => sensitivity::run(&args),
+        Some(Command::Search(args)) => search::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {
             // Into memory first: the generator panics where an output cannot be written.

@@ -5,4 +5,5 @@ pub mod differentiable;
 pub mod metrics;
 pub mod output_loss;
 pub mod reading;
+pub mod search;
 pub mod sensitivity;

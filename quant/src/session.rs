@@ -22,6 +22,7 @@ mod patches;
 mod presets;
 mod recent;
 mod rewrites;
+mod search;
 mod sensitivity;
 mod show;
 mod variant;
@@ -38,6 +39,7 @@ pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 pub use on_samples::SAMPLES as FITTED_SAMPLES;
+pub use search::{BUDGETS, SearchOptions, SearchProgress, SearchStage};
 pub use sensitivity::{On, Sweep, SweepOptions};
 
 use crate::data::SampleSet;

@@ -132,12 +132,30 @@ fn show(path: &Path, as_json: bool) -> Result<()> {
 fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
     let (a, b) = (QuantPlan::read(a)?, QuantPlan::read(b)?);
     let differences = plan::diff(&a, &b);
+    // Figures that both were saved with.
+    let metrics: Vec<(&String, f64, f64)> =
+        a.metrics.iter().filter_map(|(name, before)| Some((name, *before, *b.metrics.get(name)?))).collect();
     if as_json {
         let rows: Vec<_> = differences
             .iter()
             .map(|d| json!({"site": d.site.to_string(), "before": describe(d.before), "after": describe(d.after)}))
             .collect();
-        return print_json(&json!({ "sites": rows }));
+        let metrics: serde_json::Map<String, serde_json::Value> = metrics
+            .iter()
+            .map(|(name, before, after)| ((*name).clone(), json!({"before": before, "after": after})))
+            .collect();
+        return print_json(&json!({ "sites": rows, "metrics": metrics }));
+    }
+    if !metrics.is_empty() {
+        let right = |name| (name, Align::Right);
+        let mut table =
+            Table::new(&[("figure", Align::Left), right("before"), right("after"), right("change")]);
+        for (name, before, after) in metrics {
+            let change = format!("{:+.4}", after - before);
+            table.row([name.clone(), format!("{before:.4}"), format!("{after:.4}"), change]);
+        }
+        table.print()?;
+        say!("")?;
     }
     let only = |here: &QuantPlan, there: &QuantPlan, sign: &str| -> Result<()> {
         for rewrite in here.rewrites.iter().filter(|rewrite| !there.rewrites.contains(rewrite)) {

@@ -266,10 +266,17 @@ pub struct MethodArgs {
     /// Bits of attention probabilities (default: as the method's paper)
     #[arg(long, value_name = "B")]
     pub softmax_bits: Option<String>,
-    /// Fit activations on the calibration samples themselves, layer by layer as the method's paper does, instead of
-    /// on their sketches
+    /// Fit on the first 32 calibration samples themselves, layer by layer as the method's paper does, instead of on
+    /// sketches: ptq4vit and ptq4ris then search with gradients of the loss, saq-sam looks at the attention
     #[arg(long)]
     pub exact: bool,
+    /// Range search of uniform weights in place of the method's: min-max, mse, percentile, …; with --exact also
+    /// `output`, the least error of the layer's output, for weights with a scale per channel
+    #[arg(long, value_name = "RANGE")]
+    pub weight_range: Option<String>,
+    /// Reproduce the released code of the method's paper where it is known to be wrong
+    #[arg(long)]
+    pub paper: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,6 +334,9 @@ pub enum Plan {
         /// Quantizer and range, e.g. `uniform percentile`, `log-sqrt2`
         #[arg(long, value_name = "Q")]
         quantizer: Option<String>,
+        /// Fit on the calibration samples themselves, as the ranges `hessian`, `output` and `overlap` ask for
+        #[arg(long)]
+        exact: bool,
         /// Calibration set; the bundled one for a bundled model
         #[arg(long, short, value_name = "C")]
         calibration: Option<PathBuf>,

@@ -3,6 +3,7 @@
 //! [`Session`] does the work, called from any thread. [`worker::start`] puts it behind channels for an interface that
 //! must never wait.
 
+mod by_output;
 mod calibrate;
 mod carried;
 mod choices;
@@ -12,9 +13,12 @@ mod evaluate;
 mod exponents;
 mod export;
 mod fit;
+mod hessian;
 mod inputs;
 pub mod messages;
 mod on_samples;
+mod overlap;
+mod patches;
 mod presets;
 mod recent;
 mod rewrites;
@@ -202,9 +206,10 @@ impl Session {
         (self.cache.bytes() + places.iter().map(bytes).sum::<usize>(), self.cache_bytes)
     }
 
-    /// The cap of what is kept of the samples of a set: all that is not for the one that is looked at.
+    /// The cap of what is kept of the samples of a set, and that of what a sweep keeps: what is not for the sample that
+    /// is looked at, by halves.
     fn kept_cap(&self) -> usize {
-        self.cache_bytes - self.cache_bytes / SHOWN_SHARE
+        (self.cache_bytes - self.cache_bytes / SHOWN_SHARE) / 2
     }
 
     /// The calibration set, if there is one.

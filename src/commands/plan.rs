@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bitloupe_quant::method::METHODS;
+use bitloupe_quant::method::{METHODS, Protocol};
 use bitloupe_quant::plan::{self, Plan as QuantPlan, PlanEdit, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::terms::Slot;
@@ -46,8 +46,8 @@ pub fn run(command: &Plan) -> Result<Outcome> {
                 missing.len()
             )?;
         }
-        Plan::Set { plan, model, site, bits, quantizer, calibration, output } => {
-            let change = Change { bits: bits.as_deref(), quantizer: quantizer.as_deref() };
+        Plan::Set { plan, model, site, bits, quantizer, exact, calibration, output } => {
+            let change = Change { bits: bits.as_deref(), quantizer: quantizer.as_deref(), exact: *exact };
             let output = output.as_deref().unwrap_or(plan);
             set(plan, model, site, &change, calibration.as_deref(), output)?;
         }
@@ -183,6 +183,8 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
 struct Change<'a> {
     bits: Option<&'a str>,
     quantizer: Option<&'a str>,
+    /// Whether it is fitted on the samples.
+    exact: bool,
 }
 
 fn set(
@@ -217,7 +219,11 @@ fn set(
     }
     "manual".clone_into(&mut plan.method);
     plan.metrics.clear();
-    let fitted = open::fit(&session, &plan)?;
+    let fitted = if change.exact {
+        open::fit_on_samples(&session, &plan, Protocol::Parallel)?
+    } else {
+        open::fit(&session, &plan)?
+    };
     fitted.plan.write(output)?;
     say!("{}: {count} sites changed", output.display())?;
     Ok(())

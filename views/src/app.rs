@@ -19,6 +19,7 @@ pub mod plan;
 mod prepare;
 pub mod rewrites;
 mod select;
+pub mod sensitivity;
 pub mod siblings;
 pub mod snapshots;
 pub mod tree;
@@ -169,6 +170,8 @@ pub struct App {
     pub fitted: Option<Arc<PlanView>>,
     /// What the layer table shows of each layer.
     pub facts: Facts,
+    /// What sites cost, as far as it was measured.
+    pub effects: sensitivity::Effects,
     /// The layer table.
     pub layers: Layers,
     /// Which operand of the layer is shown, as an index into its sites.
@@ -255,6 +258,7 @@ impl App {
             floor: 0,
             fitted: None,
             facts: Facts::default(),
+            effects: sensitivity::Effects::default(),
             layers: Layers::default(),
             operand: select::Operand::Activation(0),
             detail: None,

@@ -105,6 +105,8 @@ pub enum Action {
     InvertMarks,
     /// Take all marks away.
     Unmark,
+    /// Measure what each site costs.
+    Sensitivity,
     /// Next sort order.
     Sort,
     /// Reverse the sort order.

@@ -64,7 +64,7 @@ fn a_range_takes_folded_groups_whole_and_follows_the_order_of_the_table() {
     assert!(harness.app.on_group());
     let of_groups = marked(&harness).len();
     assert!(of_groups > 50, "the backbone and the text encoder: {of_groups}");
-    harness.press(&["X", "z", "o", "home", " ", "down", "down", "V"]);
+    harness.press(&["X", "z", ">", "home", " ", "down", "down", "V"]);
     // Sorted by dB the marked layers do not lie beside each other in the model.
     let found = marked(&harness);
     assert_eq!(found.len(), 4);

@@ -419,7 +419,7 @@ fn both_sides_come_back_after_a_crash() {
 fn what_was_saved_before_a_later_edit_keeps_its_journal() {
     let mut harness = ready();
     harness.press(&["left"]);
-    harness.keys(&["s"]);
+    harness.keys(&["S"]);
     let save = std::mem::take(&mut harness.sent);
     harness.keys(&["left"]);
     harness.sent.clear();

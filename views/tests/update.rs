@@ -23,6 +23,7 @@ fn kinds(requests: &[Request]) -> Vec<&'static str> {
         Request::Calibrate => "calibrate",
         Request::Show { .. } => "show",
         Request::Evaluate { .. } => "evaluate",
+        Request::Sweep { .. } => "sweep",
         Request::Site { .. } => "site",
         Request::Method { .. } => "method",
         Request::Export { .. } => "export",
@@ -306,7 +307,7 @@ fn tab_goes_round_the_panes() {
 #[test]
 fn sorting_by_decibels_puts_the_worst_first() {
     let mut harness = ready();
-    harness.press(&["o", "home"]);
+    harness.press(&[">", "home"]);
     let first = harness.app.layers.layer().unwrap();
     let least = (0..harness.model.layers.len()).filter_map(|layer| harness.app.facts.layer(layer)?.decibels);
     assert_eq!(harness.app.facts.layer(first).unwrap().decibels, least.reduce(f64::min));
@@ -328,7 +329,7 @@ fn nothing_is_written_before_the_calibration() {
     let model = harness.model.clone();
     harness.update(Msg::Session(Event::Opened(model)));
     harness.sent.clear();
-    harness.keys(&["e", "s", "v"]);
+    harness.keys(&["e", "S", "v"]);
     assert!(harness.sent.is_empty());
     assert!(harness.app.notes.back().unwrap().text.contains("calibration"));
 }

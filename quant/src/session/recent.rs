@@ -163,6 +163,7 @@ mod tests {
             quantized: Some(quantized),
             agreement: 1.0,
             per_sample: Vec::new(),
+            cache: (0, 0),
         })
     }
 

@@ -1,8 +1,10 @@
 //! A session behind channels, for an interface that must never wait.
 //!
-//! Three threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
-//! (calibration, evaluation, export). Of requests of one kind only the newest is answered; a newer one stops an older
+//! Four threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
+//! (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the newest is answered; a newer one stops an older
 //! one that runs.
+
+mod measure;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -48,13 +50,14 @@ struct Shared {
     journal: OnceLock<Journal>,
     recent: Recent,
     /// Stops the show that runs, the long job that runs, the evaluation that runs.
-    running: [Mutex<Cancel>; 3],
+    running: [Mutex<Cancel>; 4],
 }
 
 const SHOW: usize = 0;
 const LONG: usize = 1;
 /// Apart from the other long jobs: a newer evaluation stops an older one, but no calibration and no export.
 const EVALUATION: usize = 2;
+const MEASURE: usize = 3;
 
 impl Shared {
     fn send(&self, event: Event) {
@@ -95,7 +98,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         events: outgoing.clone(),
         journal: OnceLock::new(),
         recent: Recent::default(),
-        running: [Mutex::default(), Mutex::default(), Mutex::default()],
+        running: Default::default(),
     });
     let (mut recovered, mut kept) = (None, Kept::default());
     if let Some(folder) = journal {
@@ -118,7 +121,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
 
     let (show, shows) = unbounded();
     let (long, longs) = unbounded();
+    let (slow, slows) = unbounded();
     let lanes = [
+        spawn("bitloupe-measure", Arc::clone(&shared), slows, measure::measuring),
         spawn("bitloupe-show", Arc::clone(&shared), shows, looking),
         spawn("bitloupe-jobs", Arc::clone(&shared), longs, working),
     ];
@@ -149,19 +154,18 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                     shared.send(Event::Warning { message });
                 }
             }
-            Request::Cancel => {
-                shared.stop(LONG);
-                shared.stop(EVALUATION);
+            Request::Sweep { .. } => {
+                shared.stop(MEASURE);
+                let _ = slow.send(request);
             }
+            Request::Cancel => [LONG, EVALUATION, MEASURE].into_iter().for_each(|lane| shared.stop(lane)),
             Request::Quit => {
-                shared.stop(SHOW);
-                shared.stop(LONG);
-                shared.stop(EVALUATION);
+                (0..shared.running.len()).for_each(|lane| shared.stop(lane));
                 break;
             }
         }
     }
-    drop((show, long));
+    drop((show, long, slow));
     for lane in lanes.into_iter().flatten() {
         let _ = lane.join();
     }
@@ -329,16 +333,16 @@ fn evaluate(shared: &Shared, generation: u64, plan: &Arc<Plan>, cancel: &Cancel)
     let mut report = reporter(shared, Job::Evaluation);
     let result = session.evaluate_edited(&fitted, cancel, |done, total, so_far| {
         if report(done, total) && done < total {
-            shared.send(Event::Set(Arc::new(set_view(generation, false, &so_far()))));
+            shared.send(Event::Set(Arc::new(set_view(session, generation, false, &so_far()))));
         }
     })?;
-    let set = Arc::new(set_view(generation, true, &result));
+    let set = Arc::new(set_view(session, generation, true, &result));
     recent.keep_set(epoch, plan, &set);
     shared.send(Event::Set(set));
     Ok(())
 }
 
-fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
+fn set_view(session: &Session, generation: u64, complete: bool, e: &Evaluation) -> SetView {
     SetView {
         generation,
         samples: e.samples,
@@ -348,6 +352,7 @@ fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
         quantized: e.quantized.as_ref().map(Scores::standing),
         agreement: e.agreement.as_ref().map_or(0.0, Scores::standing),
         per_sample: e.per_sample.clone(),
+        cache: session.cache_use(),
     }
 }
 

@@ -135,6 +135,7 @@ impl App {
             Action::OwnSentence => self.take_sentence(String::new()),
             Action::Rerun => self.ask_sample(),
             Action::Evaluate => self.ask_evaluation(),
+            Action::Sensitivity => self.ask_sensitivity(),
             Action::Calibrate => {
                 self.jobs.start(Job::Calibration);
                 vec![Effect::Send(Request::Calibrate)]

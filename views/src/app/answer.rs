@@ -40,6 +40,7 @@ impl App {
                     return if self.set_is_current() { self.measure_snapshots() } else { Vec::new() };
                 }
             }
+            Event::Sensitivity(view) => self.measured(&view),
             Event::Site(detail) => {
                 let newer = self.detail.as_ref().is_none_or(|old| old.generation <= detail.generation);
                 if newer && detail.generation >= self.floor && self.site_id() == Some(&detail.site) {

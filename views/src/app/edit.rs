@@ -225,7 +225,8 @@ impl App {
         let summary = |site: &bitloupe_quant::terms::SiteId| {
             self.summary_of.get(site).and_then(|place| self.summaries.get(*place)).map(SiteSummaryRef::from)
         };
-        self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary);
+        let effect = |site: &SiteId| self.effect(site).map(|effect| effect.delta);
+        self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary, &effect);
         self.plan_name = self.plan.name(&model.presets, self.snapshots.list());
         self.rebuild_layers();
     }

@@ -15,6 +15,9 @@ pub enum Sort {
     Order,
     /// The least predicted SQNR first.
     Decibels,
+    /// The change of the figure when only the layer's worst site is quantized, the most harmful first; layers that were
+    /// not measured come last.
+    Effect,
     /// The diagnosis.
     Class,
     /// Weight bits, then activation bits.
@@ -31,6 +34,7 @@ impl Sort {
         match self {
             Self::Order => "order",
             Self::Decibels => "dB",
+            Self::Effect => "effect",
             Self::Class => "class",
             Self::Bits => "bits",
             Self::Weights => "weights",
@@ -41,7 +45,8 @@ impl Sort {
     const fn next(self) -> Self {
         match self {
             Self::Order => Self::Decibels,
-            Self::Decibels => Self::Class,
+            Self::Decibels => Self::Effect,
+            Self::Effect => Self::Class,
             Self::Class => Self::Bits,
             Self::Bits => Self::Weights,
             Self::Weights => Self::Macs,
@@ -240,6 +245,10 @@ impl Layers {
             Sort::Order => {}
             Sort::Decibels => order.sort_by(|a, b| {
                 let value = |layer| fact(layer).and_then(|facts| facts.decibels).unwrap_or(f64::INFINITY);
+                value(a).total_cmp(&value(b))
+            }),
+            Sort::Effect => order.sort_by(|a, b| {
+                let value = |layer| fact(layer).and_then(|facts| facts.effect).unwrap_or(f64::INFINITY);
                 value(a).total_cmp(&value(b))
             }),
             Sort::Class => order.sort_by_key(|layer| fact(layer).map(|facts| facts.class)),

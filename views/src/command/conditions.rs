@@ -33,6 +33,17 @@ pub(super) fn presets(app: &App) -> Result<(), Reason> {
     if none { Err("the model brings no ready-made plans") } else { Ok(()) }
 }
 
+pub(super) fn measurable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.sample_count() == 0 {
+        Err("there are no samples")
+    } else if !app.calibration.complete {
+        Err("the calibration is not complete")
+    } else {
+        Ok(())
+    }
+}
+
 pub(super) fn methods(app: &App) -> Result<(), Reason> {
     alive(app)?;
     let none = app.model.as_ref().is_none_or(|model| model.methods.is_empty());

@@ -1,8 +1,8 @@
 //! The table itself.
 
 use super::conditions::{
-    alive, always, calibratable, choosable, compared, editable, evaluable, kept, marked, methods, open,
-    presets, redoable, retyped, rewritable, running, sampled, scored, switchable, undoable, writable,
+    alive, always, calibratable, choosable, compared, editable, evaluable, kept, marked, measurable, methods,
+    open, presets, redoable, retyped, rewritable, running, sampled, scored, switchable, undoable, writable,
 };
 use super::{Action as A, Command, Group, Reason};
 use crate::app::App;
@@ -119,8 +119,8 @@ pub static COMMANDS: &[Command] = &[
         None,
         marked,
     ),
-    row(A::Sort, "sort", "Sort by the next column", &["o"], Group::Move, Some((15, "sort")), open),
-    row(A::Reverse, "reverse", "Reverse the order", &["O"], Group::Move, None, open),
+    row(A::Sort, "sort", "Sort by the next column", &[">"], Group::Move, Some((15, "sort")), open),
+    row(A::Reverse, "reverse", "Reverse the order", &["<"], Group::Move, None, open),
     row(
         A::FewerBits,
         "fewer bits",
@@ -342,6 +342,15 @@ pub static COMMANDS: &[Command] = &[
         evaluable,
     ),
     row(
+        A::Sensitivity,
+        "sensitivity",
+        "Measure on samples what each site alone costs, and sort by it",
+        &["s"],
+        Group::Sample,
+        Some((9, "sensitivity")),
+        measurable,
+    ),
+    row(
         A::Calibrate,
         "calibrate",
         "Gather the distributions again",
@@ -368,7 +377,7 @@ pub static COMMANDS: &[Command] = &[
         Some((19, "export")),
         writable,
     ),
-    row(A::Save, "save", "Write the plan", &["s", "ctrl-s"], Group::Program, Some((20, "save")), writable),
+    row(A::Save, "save", "Write the plan", &["S", "ctrl-s"], Group::Program, Some((20, "save")), writable),
     row(
         A::Copy,
         "copy name",

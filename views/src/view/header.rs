@@ -87,6 +87,10 @@ fn facts(app: &App) -> Vec<Fact> {
         let size = format!("{} ({}{:.0} %)", text::bytes(fitted.weight_bytes), glyphs.minus, saved * 100.0);
         facts.push(Fact { rank: 5, spans: vec![Span::styled(size, stale)] });
     }
+    if let Some((used, cap)) = app.set.as_ref().map(|set| set.cache).filter(|(_, cap)| *cap > 0) {
+        let text = format!("cache {} of {}", text::bytes(used as u64), text::bytes(cap as u64));
+        facts.push(Fact { rank: 9, spans: vec![Span::styled(text, theme.dim())] });
+    }
     if let Some(spans) = accuracy(app) {
         facts.push(Fact { rank: 2, spans });
     }

@@ -486,7 +486,7 @@ fn fit_knows_every_quantizer_range_and_option() {
 fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     let dir = folder();
     let (set, out) = (sample_set(dir.path(), "set", &[0, 1]), dir.path().join("search"));
-    let model = fixture();
+    let model = fixture().with_file_name("vit_tiny_hf");
     let args = ["search", text(&model), "-c", text(&set), "--samples", text(&set), "-o", text(&out)];
     let found = json(&[&args[..], &["--avg-bits", "4.2", "--minutes", "0.05"]].concat());
     let front = found["front"].as_array().unwrap();
@@ -495,7 +495,7 @@ fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     for point in front {
         has_fields(
             point,
-            &["average_bits", "weight_bytes", "bit_operations", "miou", "agreement", "plan", "held_out"],
+            &["average_bits", "weight_bytes", "bit_operations", "top1", "agreement", "plan", "held_out"],
         );
         let most = point["limit"]["average-bits"].as_f64().unwrap();
         assert!(point["average_bits"]["weights"].as_f64().unwrap() <= most, "{point}");
@@ -507,7 +507,7 @@ fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     let last = &front[front.len() - 1];
     let plan = last["plan"].as_str().unwrap();
     let eval = json(&["eval", text(&model), "--samples", text(&set), "--plan", plan]);
-    assert_eq!(eval["quantized"]["miou"], last["held_out"]["miou"]);
+    assert_eq!(eval["agreement"], last["held_out"]);
     assert_eq!(eval["weight_bytes"], last["weight_bytes"]);
     let listed: Value = serde_json::from_slice(&std::fs::read(out.join("front.json")).unwrap()).unwrap();
     assert_eq!(listed["front"].as_array().unwrap().len(), front.len());
@@ -523,7 +523,7 @@ fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     let solved = json(&["search", "--from", text(&out), "--avg-bits", "4.3", "-o", text(dir.path())]);
     assert!(solved["average_bits"]["weights"].as_f64().unwrap() <= 4.3, "{solved}");
     let plan = solved["plan"].as_str().unwrap();
-    has_fields(&json(&["eval", text(&model), "--samples", text(&set), "--plan", plan]), &["quantized"]);
+    has_fields(&json(&["eval", text(&model), "--samples", text(&set), "--plan", plan]), &["agreement"]);
     let small = ["search", "--from", text(&out), "-o", text(dir.path())];
     fails(&[&small[..], &["--avg-bits", "1"]].concat(), &["1 average bits", "larger budget"]);
     fails(&small, &["--avg-bits", "--max-size"]);

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bitloupe_quant::eval::metrics::Scores;
 use bitloupe_quant::eval::search::{Front, Limit};
 use bitloupe_quant::exec::Cancel;
-use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::{SearchOptions, SearchProgress, Session};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::{Map, Value, json};
@@ -131,11 +130,9 @@ fn table(session: &Session, front: &Front, held_out: &[Scores]) -> Result<()> {
 fn solve(args: &Search, from: &Path, limit: Limit) -> Result<Outcome> {
     let front = Front::read(from)?;
     let solved = front.solve(limit)?;
-    let mut plan: Plan = solved.plan.as_ref().clone();
-    plan.method = "search".to_owned();
     std::fs::create_dir_all(&args.output).map_err(|e| eyre!("{}: {e}", args.output.display()))?;
     let path = args.output.join(Front::file_of(limit));
-    plan.write(&path)?;
+    solved.plan.write(&path)?;
     let budget = &solved.budget;
     let measured = solved.point.map(|at| &front.points[at].figures);
     if args.json {

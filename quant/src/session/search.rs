@@ -48,7 +48,7 @@ impl Default for SearchOptions {
             budgets: BUDGETS.to_vec(),
             bits: WIDTHS.iter().filter_map(|&bits| Bits::new(bits).ok()).collect(),
             tied: true,
-            time: Duration::from_secs(600),
+            time: Duration::from_mins(10),
         }
     }
 }
@@ -172,7 +172,7 @@ impl Session {
         let bench = Bench { field: &field, groups: &groups, space: &space, variant: &base.variant };
         let found = self.plans(&bench, &mut pool, &stop);
         match found {
-            Err(error) if !(error.is_cancelled() && !pool.points.is_empty()) => Err(error),
+            Err(error) if !error.is_cancelled() || pool.points.is_empty() => Err(error),
             _ => Ok(pool.front()),
         }
     }

@@ -41,7 +41,7 @@ impl Session {
         let steps = groups.len();
         let mut offers = |variant: &Variant, at: usize| {
             self.offers(variant, groups, bits, &stop.cancel, |done, _| {
-                progress(at * steps + done, all * steps)
+                progress(at * steps + done, all * steps);
             })
         };
         let seconds = stop.end.saturating_duration_since(std::time::Instant::now()).as_secs_f64() * SHARE;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::exec::{Cancel, ExecError};
 use crate::method::{METHODS, Place};
-use crate::quantizer::{Params, Scheme};
+use crate::quantizer::{Family, Params, Scheme};
 use crate::session::variant::Variant;
 use crate::session::{Session, SessionError, choices};
 use crate::terms::Bits;
@@ -77,7 +77,7 @@ impl Session {
             offers.dedup_by(|a, b| same_grid(&a.params, &b.params));
             let others = offers.split_off(offers.len().min(BEST));
             let family = |offer: &Offer| offer.params.first().map(|params| params.scheme.family);
-            let known: BTreeSet<_> = offers.iter().filter_map(family).map(|family| family.as_str()).collect();
+            let known: BTreeSet<_> = offers.iter().filter_map(family).map(Family::as_str).collect();
             let new = |offer: &Offer| family(offer).is_some_and(|family| !known.contains(family.as_str()));
             let other = others.into_iter().find(new);
             found.extend(offers);

@@ -68,7 +68,8 @@ fn it_is_searched_once_and_again_when_asked() {
 #[test]
 fn a_budget_between_is_solved_without_a_run() {
     let mut harness = ready();
-    harness.press(&["o", "t", "5", ".", "5", "enter"]);
+    harness.press(&["o"]);
+    harness.press(&["t", "5", ".", "5", "enter"]);
     let solved: Vec<f64> = harness
         .sent
         .iter()

@@ -569,7 +569,7 @@ pub fn front(model: &ModelView, generation: Generation, doing: Option<&'static s
             plan: Arc::clone(plan),
         }
     };
-    let points = [(4.0, "W4A4"), (6.0, "W6A6"), (8.0, "W8A8")].map(point).to_vec();
+    let points = [(4.0, "W4A4"), (6.0, "W4A8"), (8.0, "W8A8")].map(point).to_vec();
     FrontView { generation, metric: Metric::Miou, points, doing }
 }
 

@@ -9,6 +9,7 @@ mod choices;
 mod detail;
 mod error;
 mod evaluate;
+pub mod explain;
 mod exponents;
 mod export;
 mod fit;
@@ -94,6 +95,8 @@ pub struct Session {
     fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
     /// Answers of the full-precision model to the samples' own sentences.
     reference: Mutex<HashMap<usize, Arc<Answer>>>,
+    /// What explanations gathered.
+    explained: explain::Known,
 }
 
 impl Session {
@@ -136,6 +139,7 @@ impl Session {
             stats: RwLock::default(),
             fits: Mutex::default(),
             reference: Mutex::default(),
+            explained: explain::Known::default(),
             model,
         })
     }
@@ -231,6 +235,7 @@ impl Session {
     pub fn set_stats(&self, stats: SiteStats) {
         lock(&self.fits).retain(|key, _| key.weight);
         self.forget_variants();
+        self.explained.forget();
         *lock(&self.key_signs) = None;
         *self.stats.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stats));
     }

@@ -170,6 +170,6 @@ fn an_error_counts_as_the_values_were_before_their_channels_were_divided() {
         assert!((predicted - actual).abs() < 0.5, "{scheme}: {predicted} {actual}");
         // One grid for all is fine for the values as they were divided, and ruins most of what they were.
         let alone = predict(&sketch, &params).sqnr_db;
-        assert!(alone > 25.0 && (actual < 3.0) != (params.scale.len() > 1), "{scheme}: {alone} {actual}");
+        assert!(alone > 20.0 && (actual < 3.0) != (params.scale.len() > 1), "{scheme}: {alone} {actual}");
     }
 }

@@ -100,6 +100,8 @@ pub enum Command {
     Plan(Plan),
     /// Metrics of the quantized model against truth and full precision
     Eval(Eval),
+    /// Say where the accuracy goes and what would help, per site and for the whole model
+    Explain(Explain),
     /// Write plan, quantized weights and a report
     Export(Export),
     /// Print a completion script
@@ -360,6 +362,36 @@ pub struct Eval {
     /// Exit with 3 if the quantized mIoU is below this
     #[arg(long, value_name = "X")]
     pub min_miou: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Plan to explain
+    #[arg(long, value_name = "P", conflicts_with = "method", required_unless_present = "method")]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// Explain each site whose name matches, instead of the whole model
+    #[arg(long, value_name = "REGEX")]
+    pub site: Option<String>,
+    /// Try the first remedy of each explained site (of the three worst for the whole model) on samples
+    #[arg(long)]
+    pub confirm: bool,
+    /// Samples: held out for comparison with calibration, for swapped sentences, and to confirm on; the bundled ones for a
+    /// bundled model
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// Calibration set; the bundled one for a bundled model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Samples that are run at most
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub limit: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod eval;
+mod explain;
 mod export;
 mod fit;
 mod info;
@@ -79,6 +80,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Fit(args)) => fit::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {
             // Into memory first: the generator panics where an output cannot be written.

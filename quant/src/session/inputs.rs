@@ -140,17 +140,39 @@ impl Session {
         cache: Option<&ActivationCache>,
         cancel: &Cancel,
     ) -> Result<(Answer, usize), SessionError> {
+        let (values, nodes_run) = self.outputs(engine, inputs, quantization, cache, cancel)?;
+        Ok((self.read(inputs, &values)?, nodes_run))
+    }
+
+    /// Runs inputs and gives the outputs by name. Also how many nodes ran.
+    #[allow(clippy::unused_self, reason = "a session runs what belongs to it")]
+    pub(super) fn outputs(
+        &self,
+        engine: &Engine,
+        inputs: &SampleInputs,
+        quantization: &Quantization,
+        cache: Option<&ActivationCache>,
+        cancel: &Cancel,
+    ) -> Result<(Vec<(String, Value)>, usize), SessionError> {
         let run = engine.run(&inputs.values, quantization, cache, &mut NoTap, cancel)?;
-        let graph = engine.graph();
-        let values: Vec<(String, Value)> =
-            graph.outputs().iter().map(|(name, _)| name.clone()).zip(run.outputs).collect();
+        let names = engine.graph().outputs().iter().map(|(name, _)| name.clone());
+        Ok((names.zip(run.outputs).collect(), run.nodes_run))
+    }
+
+    /// Reads the answer off the outputs.
+    pub(super) fn read(
+        &self,
+        inputs: &SampleInputs,
+        values: &[(String, Value)],
+    ) -> Result<Answer, SessionError> {
+        let graph = &self.model.graph;
         let outputs = Outputs {
-            values: &values,
+            values,
             geometry: inputs.geometry.as_ref(),
             // A model that is told where the picture ends places boxes in it.
             boxes_of_picture: graph.inputs().iter().any(|&id| graph.node(id).name == "pixel_mask"),
         };
-        Ok((outputs.read(&self.model.task)?, run.nodes_run))
+        Ok(outputs.read(&self.model.task)?)
     }
 }
 

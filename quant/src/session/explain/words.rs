@@ -1,6 +1,9 @@
 //! Explanations in sentences.
 
+use super::confirm::Confirmation;
 use super::faults::Fault;
+use super::groups::{Change, Group};
+use super::model::ModelExplanation;
 use super::remedy::Remedy;
 use super::site::{Advice, Present, SiteExplanation};
 use crate::quantizer::{Family, Granularity, Scheme};
@@ -275,4 +278,76 @@ fn held_out(made: &SiteExplanation) -> Option<String> {
 
 fn present_db(made: &SiteExplanation) -> Option<f64> {
     made.present.as_ref().map(|present| present.sqnr_db)
+}
+
+/// What a run showed.
+pub(super) fn confirmation(made: &Confirmation) -> String {
+    let (metric, samples) = (made.metric, made.samples);
+    let figure = match (made.before.truth, made.after.truth) {
+        (Some(before), Some(after)) => format!("{metric} {before:.3} → {after:.3}"),
+        _ => format!("agreement ({metric}) {:.3} → {:.3}", made.before.agreement, made.after.agreement),
+    };
+    let (before, after) = (made.before.output_loss, made.after.output_loss);
+    let verdict = if after < before {
+        "confirmed: outputs come closer to full precision"
+    } else if after == before {
+        "nothing changed"
+    } else {
+        "not confirmed: outputs move away from full precision"
+    };
+    let plural = if samples == 1 { "" } else { "s" };
+    format!(
+        "{} on {samples} sample{plural}: {figure}, output loss {} → {}; {verdict}.",
+        made.remedy.label(),
+        short(before),
+        short(after)
+    )
+}
+
+/// What many sites share.
+pub(super) fn group(group: &Group) -> String {
+    let [least, most] = group.gain_db;
+    let gains = if most - least < 0.5 { gain(most) } else { format!("{least:+.0} to {most:+.0} dB") };
+    let count = group.sites.len();
+    let sites =
+        if count == 1 { format!("1 {} site", group.role) } else { format!("{count} {} sites", group.role) };
+    match &group.change {
+        Change::Quantizer(scheme) => format!("{sites}: {scheme} at the same bits gives {gains}."),
+        Change::Rewrite(word) => format!("{sites}: {word} gives {gains}."),
+    }
+}
+
+/// The whole model.
+pub(super) fn model(made: &ModelExplanation) -> Vec<String> {
+    let mut all = Vec::new();
+    match made.sites.first() {
+        None => all.push("Nothing is quantized.".to_owned()),
+        Some(worst) => {
+            let by = if made.ranked_by == "ranking" { "by its effect" } else { "by predicted SQNR" };
+            let present = worst.present.as_ref().map_or(0.0, |present| present.sqnr_db);
+            all.push(format!(
+                "{} sites are quantized; the worst {by} is {} ({}).",
+                made.sites.len(),
+                worst.site,
+                db(present)
+            ));
+        }
+    }
+    for faulty in &made.faults {
+        let first: Vec<String> = faulty.sites.iter().take(3).map(ToString::to_string).collect();
+        let more = faulty.sites.len().saturating_sub(3);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        all.push(format!("{}: {}{more}.", title(faulty.fault), first.join(", ")));
+    }
+    all.extend(made.groups.iter().map(|group| group.sentence.clone()));
+    all.extend(made.swapped_text.iter().map(|text| text.sentence.clone()));
+    all.extend(made.swapped_text_left_out.map(|why| format!("Swapped sentences were not run: {why}.")));
+    all
+}
+
+/// The word of a fault at the beginning of a sentence.
+fn title(word: &str) -> String {
+    let text = word.replace('-', " ");
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

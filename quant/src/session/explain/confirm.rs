@@ -1,5 +1,7 @@
 //! Trying a remedy on samples.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::remedy::Remedy;
@@ -8,6 +10,7 @@ use crate::eval::answer::{Answer, Sheet};
 use crate::eval::metrics::Scores;
 use crate::eval::output_loss::between_outputs;
 use crate::exec::{Cancel, Quantization};
+use crate::quantizer::Params;
 use crate::session::{FittedPlan, Session, SessionError};
 use crate::terms::SiteId;
 
@@ -29,6 +32,9 @@ pub struct Confirmation {
     pub before: Outcome,
     /// With the remedy.
     pub after: Outcome,
+    /// With nothing quantized but the sites that the remedy changes, before and after: where a plan does much harm
+    /// elsewhere, this alone shows what the remedy does.
+    pub alone: [Outcome; 2],
     /// For people.
     pub sentence: String,
 }
@@ -50,8 +56,11 @@ fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Erro
     x.is_finite().then_some(*x).serialize(serializer)
 }
 
-/// One sample: answers in full precision, before, after; truth; losses before and after.
-type One = ([Answer; 3], Option<Answer>, [f64; 2]);
+/// Runs of one sample: in full precision, under the plan before and after, with the changed sites alone before and after.
+const RUNS: usize = 5;
+
+/// One sample: answers, truth, losses against the first run.
+type One = (Vec<Answer>, Option<Answer>, Vec<f64>);
 
 impl Session {
     /// Runs the first `samples` samples in full precision, under the plan, and with the remedy. `progress(done, total)`
@@ -71,9 +80,15 @@ impl Session {
         }
         let set = self.samples.as_ref().filter(|set| set.len() > 0).ok_or(SessionError::NoSamples)?;
         let mended = self.fit_plan(&self.remedied(fitted, site, remedy)?)?;
-        let plans = [self.quantization(fitted)?, self.quantization(&mended)?];
-        let engines = [&fitted.variant.engine, &mended.variant.engine];
+        let changed = self.sites_of(site, remedy)?;
         let none = Quantization::none(&self.model.graph);
+        let runs = [
+            (&self.base.engine, none),
+            (&fitted.variant.engine, self.quantization(fitted)?),
+            (&mended.variant.engine, self.quantization(&mended)?),
+            (&fitted.variant.engine, alone(fitted, &changed)?),
+            (&mended.variant.engine, alone(&mended, &changed)?),
+        ];
         let total = set.len().min(samples.max(1));
         let mut all: Vec<Option<One>> = vec![None; total];
         progress(0, total);
@@ -82,20 +97,14 @@ impl Session {
             total,
             |index| -> Result<One, SessionError> {
                 let inputs = self.sample_inputs(set, index, None)?;
-                let run = |engine, plan| {
-                    self.outputs(engine, &inputs, plan, None, cancel).map(|(values, _)| values)
-                };
-                let full = run(&self.base.engine, &none)?;
-                let before = run(engines[0], &plans[0])?;
-                let after = run(engines[1], &plans[1])?;
-                let loss = |other: &[_]| between_outputs(&self.model.task, &full, other);
-                let losses = [loss(&before), loss(&after)];
-                let read = |values: &[_]| self.read(&inputs, values);
-                Ok::<One, SessionError>((
-                    [read(&full)?, read(&before)?, read(&after)?],
-                    inputs.truth.clone(),
-                    losses,
-                ))
+                let (mut full, mut answers, mut losses) = (None, Vec::with_capacity(RUNS), Vec::new());
+                for (engine, plan) in &runs {
+                    let outputs = self.outputs(engine, &inputs, plan, None, cancel)?.0;
+                    answers.push(self.read(&inputs, &outputs)?);
+                    let full = full.get_or_insert_with(|| outputs.clone());
+                    losses.push(between_outputs(&self.model.task, full, &outputs));
+                }
+                Ok((answers, inputs.truth.clone(), losses))
             },
             |index, one| {
                 all[index] = Some(one);
@@ -109,8 +118,8 @@ impl Session {
 
     /// Adds up in the order of the samples.
     fn sum_up(&self, site: &SiteId, remedy: &Remedy, all: &[Option<One>]) -> Confirmation {
-        let (mut truth, mut agreement): ([Sheet; 3], [Sheet; 3]) = Default::default();
-        let mut losses = [0.0, 0.0];
+        let (mut truth, mut agreement): ([Sheet; RUNS], [Sheet; RUNS]) = Default::default();
+        let mut losses = [0.0; RUNS];
         let samples = all.iter().flatten().count();
         for (answers, exact, loss) in all.iter().flatten() {
             for (at, answer) in answers.iter().enumerate() {
@@ -126,7 +135,7 @@ impl Session {
         let outcome = |at: usize| Outcome {
             truth: figure(&truth[at]),
             agreement: figure(&agreement[at]).unwrap_or(0.0),
-            output_loss: losses[at - 1] / samples.max(1) as f64,
+            output_loss: losses[at] / samples.max(1) as f64,
         };
         let mut made = Confirmation {
             site: site.clone(),
@@ -136,9 +145,33 @@ impl Session {
             full_precision: figure(&truth[0]),
             before: outcome(1),
             after: outcome(2),
+            alone: [outcome(3), outcome(4)],
             sentence: String::new(),
         };
         made.sentence = words::confirmation(&made);
         made
     }
+
+    /// The sites whose parameters a remedy changes.
+    fn sites_of(&self, site: &SiteId, remedy: &Remedy) -> Result<Vec<usize>, SessionError> {
+        let mut sites = vec![site.clone()];
+        match remedy {
+            Remedy::Exchange { with } => sites.push(with.clone()),
+            Remedy::Rewrite { rewrite, layer } => sites.extend(self.changed_by(rewrite, layer)?),
+            Remedy::WithoutRewrites { rewrites } | Remedy::RewritesAnew { rewrites } => {
+                for (rewrite, layer) in rewrites {
+                    sites.extend(self.changed_by(rewrite, layer)?);
+                }
+            }
+            Remedy::Quantizer { .. } | Remedy::Recalibrate => {}
+        }
+        sites.iter().map(|site| self.index_of(site)).collect()
+    }
+}
+
+/// A plan with nothing quantized but some sites.
+fn alone(fitted: &FittedPlan, sites: &[usize]) -> Result<Quantization, SessionError> {
+    let keep = |(at, params): (usize, &Option<Arc<Params>>)| params.clone().filter(|_| sites.contains(&at));
+    let params: Vec<Option<Arc<Params>>> = fitted.params.iter().enumerate().map(keep).collect();
+    Ok(Quantization::new(&fitted.variant.engine, &params)?)
 }

@@ -88,31 +88,28 @@ impl Session {
                 plan.set(with, own);
             }
             Remedy::Rewrite { rewrite, layer } => {
-                let kind = parse(rewrite)?;
                 plan.rewrites.push(Rewrite {
                     rewrite: rewrite.clone(),
                     layer: layer.clone(),
                     vectors: BTreeMap::new(),
                 });
-                self.unfit(&mut plan, kind, layer);
+                self.unfit(&mut plan, rewrite, layer)?;
             }
             Remedy::WithoutRewrites { rewrites } => {
                 for (word, layer) in rewrites {
-                    let kind = parse(word)?;
                     plan.rewrites.retain(|r| r.rewrite != *word || r.layer != *layer);
-                    self.unfit(&mut plan, kind, layer);
+                    self.unfit(&mut plan, word, layer)?;
                 }
             }
             Remedy::RewritesAnew { rewrites } => {
                 for (word, layer) in rewrites {
-                    let kind = parse(word)?;
                     for rewrite in &mut plan.rewrites {
                         if rewrite.rewrite == *word && rewrite.layer == *layer {
                             // The strength is a choice, not a number that is found.
                             rewrite.vectors.retain(|name, _| name == "alpha");
                         }
                     }
-                    self.unfit(&mut plan, kind, layer);
+                    self.unfit(&mut plan, word, layer)?;
                 }
             }
             Remedy::Recalibrate => {}
@@ -120,15 +117,22 @@ impl Session {
         Ok(plan)
     }
 
-    /// Takes the numbers from the sites that a rewrite changes.
-    fn unfit(&self, plan: &mut Plan, kind: RewriteKind, layer: &str) {
+    /// Sites whose values a rewrite changes.
+    pub(super) fn changed_by(&self, rewrite: &str, layer: &str) -> Result<Vec<SiteId>, SessionError> {
+        let kind = parse(rewrite)?;
         let places = self.rewrite_places();
         let sites = places.iter().filter(|place| place.kind == kind && place.layer == layer);
-        for site in sites.flat_map(|place| &place.sites) {
-            if let Some(SitePlan::Quantized { scheme, bits, .. }) = plan.site(site).cloned() {
-                plan.set(site, Some(SitePlan::unfitted(scheme, bits)));
+        Ok(sites.flat_map(|place| place.sites.iter().cloned()).collect())
+    }
+
+    /// Takes the numbers from the sites that a rewrite changes.
+    fn unfit(&self, plan: &mut Plan, rewrite: &str, layer: &str) -> Result<(), SessionError> {
+        for site in self.changed_by(rewrite, layer)? {
+            if let Some(SitePlan::Quantized { scheme, bits, .. }) = plan.site(&site).cloned() {
+                plan.set(&site, Some(SitePlan::unfitted(scheme, bits)));
             }
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Explanations in sentences.
 
-use super::confirm::Confirmation;
+use super::confirm::{Confirmation, Outcome};
 use super::faults::Fault;
 use super::groups::{Change, Group};
 use super::model::ModelExplanation;
@@ -280,27 +280,31 @@ fn present_db(made: &SiteExplanation) -> Option<f64> {
     made.present.as_ref().map(|present| present.sqnr_db)
 }
 
-/// What a run showed.
+/// What runs showed.
 pub(super) fn confirmation(made: &Confirmation) -> String {
-    let (metric, samples) = (made.metric, made.samples);
-    let figure = match (made.before.truth, made.after.truth) {
-        (Some(before), Some(after)) => format!("{metric} {before:.3} → {after:.3}"),
-        _ => format!("agreement ({metric}) {:.3} → {:.3}", made.before.agreement, made.after.agreement),
+    let metric = made.metric;
+    let told = |[before, after]: [&Outcome; 2]| {
+        let figure = match (before.truth, after.truth) {
+            (Some(before), Some(after)) => format!("{metric} {before:.3} → {after:.3}"),
+            _ => format!("agreement ({metric}) {:.3} → {:.3}", before.agreement, after.agreement),
+        };
+        format!("{figure}, output loss {} → {}", short(before.output_loss), short(after.output_loss))
     };
-    let (before, after) = (made.before.output_loss, made.after.output_loss);
-    let verdict = if after < before {
-        "confirmed: outputs come closer to full precision"
-    } else if after == before {
-        "nothing changed"
-    } else {
-        "not confirmed: outputs move away from full precision"
+    let (plan, alone) = ([&made.before, &made.after], [&made.alone[0], &made.alone[1]]);
+    let better = |[before, after]: [&Outcome; 2]| after.output_loss < before.output_loss;
+    let verdict = match (better(plan), better(alone)) {
+        (true, true) => "confirmed",
+        (false, true) => "confirmed for the site; under this plan the noise of other sites hides it",
+        (true, false) => "not confirmed for the site, though the plan comes closer to full precision",
+        (false, false) => "not confirmed",
     };
-    let plural = if samples == 1 { "" } else { "s" };
+    let plural = if made.samples == 1 { "" } else { "s" };
     format!(
-        "{} on {samples} sample{plural}: {figure}, output loss {} → {}; {verdict}.",
+        "{} on {} sample{plural}: under the plan {}; with nothing else quantized {}: {verdict}.",
         made.remedy.label(),
-        short(before),
-        short(after)
+        made.samples,
+        told(plan),
+        told(alone)
     )
 }
 

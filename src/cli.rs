@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bitloupe_quant::eval::sensitivity::By;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// See what quantization does to a vision or image-text transformer, layer by layer, and choose the best plan.
@@ -26,6 +27,9 @@ pub struct ModelArgs {
     /// Worker threads (default: all cores)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Memory for values kept between runs, such as 2G; more makes edits, evaluations and sweeps quicker
+    #[arg(long, value_name = "BYTES", value_parser = crate::size::bytes, default_value = "512M")]
+    pub cache: usize,
 }
 
 /// Options of the terminal interface.
@@ -100,6 +104,8 @@ pub enum Command {
     Plan(Plan),
     /// Metrics of the quantized model against truth and full precision
     Eval(Eval),
+    /// What each part of the model costs when it is quantized, the most harmful first
+    Sensitivity(Sensitivity),
     /// Say where the accuracy goes and what would help, per site and for the whole model
     Explain(Explain),
     /// Write plan, quantized weights and a report
@@ -365,6 +371,61 @@ pub struct Eval {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Sensitivity {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Samples; the bundled ones for a bundled model
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// Calibration set; the bundled one for a bundled model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Plan whose choices are measured; without it those of a method (default: minmax)
+    #[arg(long, value_name = "P", conflicts_with = "method")]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// What counts as one part: site, layer, role, block (layers of one path up to its last number) or kind (all
+    /// weights, all activations)
+    #[arg(long, value_name = "PART", default_value = "site")]
+    pub by: By,
+    /// Quantize only the part, all but the part, or measure both
+    #[arg(long, value_enum, default_value_t = Ways::Only)]
+    pub mode: Ways,
+    /// Measure on the samples, on the calibration set, or on both side by side
+    #[arg(long, value_enum, default_value_t = OnSet::Samples)]
+    pub on: OnSet,
+    /// The first N samples
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 32)]
+    pub limit: usize,
+    /// Keep outcomes in this file and go on from those that are there
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// Only the N most harmful parts
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a part is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ways {
+    Only,
+    AllBut,
+    Both,
+}
+
+/// Which samples are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnSet {
+    Samples,
+    Calibration,
+    Both,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod fit;
 mod info;
 mod plan;
 mod run;
+mod sensitivity;
 mod stats;
 mod ui;
 
@@ -80,6 +81,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Fit(args)) => fit::run(&args),
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Sensitivity(args)) => sensitivity::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {

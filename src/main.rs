@@ -11,6 +11,7 @@ macro_rules! say {
 mod cli;
 mod commands;
 mod open;
+mod size;
 mod table;
 mod tensors;
 

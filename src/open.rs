@@ -31,7 +31,8 @@ pub fn model_files(args: &ModelArgs) -> Result<ModelFiles> {
 
 /// Options of a session.
 pub fn options(args: &ModelArgs, calibration: Option<PathBuf>, samples: Option<PathBuf>) -> Result<Options> {
-    Ok(Options { calibration, samples, threads: args.threads, ..Options::new(model_files(args)?) })
+    let (threads, cache_bytes) = (args.threads, args.cache);
+    Ok(Options { calibration, samples, threads, cache_bytes, ..Options::new(model_files(args)?) })
 }
 
 /// A session, opened here and now.

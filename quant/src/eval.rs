@@ -4,3 +4,4 @@ pub mod answer;
 pub mod metrics;
 pub mod output_loss;
 pub mod reading;
+pub mod sensitivity;

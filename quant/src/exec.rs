@@ -7,6 +7,7 @@
 //!   edit only the nodes it reaches run, and undoing the edit runs nothing.
 //! * [`reference`] computes the same graph with candle's operations; tests hold the two together.
 
+mod baseline;
 pub mod buffers;
 mod cache;
 mod engine;
@@ -21,6 +22,7 @@ mod step;
 mod value;
 mod workers;
 
+pub use baseline::{Baseline, Keep};
 pub use cache::ActivationCache;
 pub use engine::{Cancel, Engine, NoTap, Run, Tap};
 pub use error::ExecError;

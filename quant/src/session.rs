@@ -17,7 +17,9 @@ mod inputs;
 pub mod messages;
 mod on_samples;
 mod presets;
+mod recent;
 mod rewrites;
+mod sensitivity;
 mod show;
 mod variant;
 pub mod worker;
@@ -27,11 +29,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use calibrate::SiteStats;
+pub use choices::fits;
 pub use error::SessionError;
 pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 pub use on_samples::SAMPLES as FITTED_SAMPLES;
+pub use sensitivity::{On, Sweep, SweepOptions};
 
 use crate::data::SampleSet;
 use crate::eval::answer::{Answer, Metric};
@@ -44,6 +48,9 @@ use crate::terms::{SiteId, Slot};
 /// Folders of a model that hold its own samples, when no others are given.
 const CALIBRATION: &str = "calibration/samples.jsonl";
 const SAMPLES: &str = "evaluation/samples.jsonl";
+
+/// The part of the memory for values between runs that the one sample gets that is looked at.
+const SHOWN_SHARE: usize = 4;
 
 /// How to open a session.
 #[derive(Debug, Clone)]
@@ -90,9 +97,14 @@ pub struct Session {
     weights_rewritten: bool,
     calibration: Option<SampleSet>,
     samples: Option<SampleSet>,
+    /// Of the sample that is looked at.
     cache: ActivationCache,
+    /// The cap of everything that is kept between runs.
+    cache_bytes: usize,
     stats: RwLock<Option<Arc<SiteStats>>>,
     fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
+    /// By sample: the last run under an edited plan.
+    kept: Mutex<HashMap<usize, evaluate::KeptPlace>>,
     /// Answers of the full-precision model to the samples' own sentences.
     reference: Mutex<HashMap<usize, Arc<Answer>>>,
     /// What explanations gathered.
@@ -135,7 +147,9 @@ impl Session {
             pool,
             calibration,
             samples,
-            cache: ActivationCache::new(options.cache_bytes),
+            cache: ActivationCache::new(options.cache_bytes / SHOWN_SHARE),
+            cache_bytes: options.cache_bytes,
+            kept: Mutex::default(),
             stats: RwLock::default(),
             fits: Mutex::default(),
             reference: Mutex::default(),
@@ -181,7 +195,19 @@ impl Session {
 
     /// Bytes of activations kept at the moment, and the cap.
     pub fn cache_use(&self) -> (usize, usize) {
-        (self.cache.bytes(), self.cache.cap())
+        let places: Vec<_> = lock(&self.kept).values().map(Arc::clone).collect();
+        // One that runs is not waited for; it holds about what it held before.
+        let bytes = |place: &evaluate::KeptPlace| match place.try_lock() {
+            Ok(run) => run.as_ref().map_or(0, evaluate::KeptRun::bytes),
+            Err(_) => 0,
+        };
+        (self.cache.bytes() + places.iter().map(bytes).sum::<usize>(), self.cache_bytes)
+    }
+
+    /// The cap of what is kept of the samples of a set, and that of what a sweep keeps: what is not for the sample that
+    /// is looked at, by halves.
+    fn kept_cap(&self) -> usize {
+        (self.cache_bytes - self.cache_bytes / SHOWN_SHARE) / 2
     }
 
     /// The calibration set, if there is one.
@@ -197,6 +223,7 @@ impl Session {
     /// Keeps only the first `count` samples.
     pub fn limit_samples(&mut self, count: usize) {
         self.samples = self.samples.as_ref().map(|set| set.take(count));
+        lock(&self.kept).clear();
     }
 
     /// Keeps only the first `count` calibration samples.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bitloupe_quant::exec::{
-    ActivationCache, Cancel, Engine, ExecError, NoTap, Quantization, Run, Tap, Value,
+    ActivationCache, Cancel, Engine, ExecError, Keep, NoTap, Quantization, Run, Tap, Value,
 };
 use bitloupe_quant::graph::{Graph, Node, NodeId, Op};
 use bitloupe_quant::models::{Model, ModelFiles, open};
@@ -164,6 +164,59 @@ fn an_edit_runs_what_it_reaches_and_undoing_it_runs_nothing() {
     float[last] = None;
     let after = run(&engine, &given, &float, Some(&cache));
     assert_eq!(after.nodes_run, downstream(graph, &[graph.sites()[last].node]));
+}
+
+#[test]
+fn a_run_from_a_baseline_runs_what_the_edit_reaches() {
+    let model = model();
+    let engine = Engine::new(model.graph.clone());
+    let graph = &*model.graph;
+    let (given, none) = (inputs(graph, 0, 0), Quantization::none(graph));
+    let (cancel, everything) = (Cancel::default(), Keep::within(graph, usize::MAX));
+    let (first, baseline) = engine.baseline(&given, &none, &everything, &mut NoTap, &cancel).unwrap();
+    assert_eq!(first.nodes_run, all(graph));
+    assert!(baseline.bytes() <= everything.bytes());
+    let base = fitted(&engine, 4);
+    for (index, site) in graph.sites().iter().enumerate() {
+        let only: Sites = (0..base.len()).map(|i| base[i].clone().filter(|_| i == index)).collect();
+        let quantization = Quantization::new(&engine, &only).unwrap();
+        let after = engine.run_from(&baseline, &quantization, &mut NoTap, &cancel).unwrap();
+        assert_eq!(after.nodes_run, downstream(graph, &[site.node]), "{}", site.id);
+        same_bits(&after, &run(&engine, &given, &only, None), &site.id.to_string());
+    }
+    let same = engine.run_from(&baseline, &none, &mut NoTap, &cancel).unwrap();
+    assert_eq!(same.nodes_run, 0);
+    same_bits(&same, &first, "nothing changed");
+}
+
+#[test]
+fn a_baseline_goes_along_with_edits_under_any_cap() {
+    let model = model();
+    let engine = Engine::new(model.graph.clone());
+    let graph = &*model.graph;
+    let given = inputs(graph, 1, 0);
+    let cancel = Cancel::default();
+    let mut sites = fitted(&engine, 4);
+    for cap in [0, 100_000, 1_000_000, usize::MAX] {
+        let keep = Keep::within(graph, cap);
+        assert!(keep.bytes() <= cap);
+        let quantization = Quantization::new(&engine, &sites).unwrap();
+        let (_, mut baseline) = engine.baseline(&given, &quantization, &keep, &mut NoTap, &cancel).unwrap();
+        for index in (0..sites.len()).step_by(11) {
+            sites = changed(&sites, index);
+            let quantization = Quantization::new(&engine, &sites).unwrap();
+            let after = engine.advance(&mut baseline, &quantization, &keep, &cancel).unwrap();
+            let whole = run(&engine, &given, &sites, None);
+            same_bits(&after, &whole, &graph.sites()[index].id.to_string());
+            assert!(baseline.bytes() <= cap, "{} of {cap}", baseline.bytes());
+            if cap == usize::MAX {
+                assert_eq!(after.nodes_run, downstream(graph, &[graph.sites()[index].node]));
+            }
+            // Nothing is left to do, whatever was kept is still right.
+            let again = engine.run_from(&baseline, &quantization, &mut NoTap, &cancel).unwrap();
+            same_bits(&again, &whole, "again");
+        }
+    }
 }
 
 #[test]

@@ -81,8 +81,12 @@ fn tensor(path: &Path, name: &str, axis: Option<isize>) -> Result<Row> {
 }
 
 fn model(args: &Stats, source: Option<&Path>) -> Result<Vec<Row>> {
-    let model =
-        ModelArgs { model: source.map(Path::to_owned), sample: args.sample.clone(), threads: args.threads };
+    let model = ModelArgs {
+        model: source.map(Path::to_owned),
+        sample: args.sample.clone(),
+        threads: args.threads,
+        ..ModelArgs::default()
+    };
     let session = open::session(&model, args.calibration.clone(), None)?;
     open::calibrate(&session)?;
     let sites = session.model().graph.sites();

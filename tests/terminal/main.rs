@@ -52,7 +52,8 @@ impl Home {
     fn journal(&self) -> Option<PathBuf> {
         let mut files = std::fs::read_dir(self.path().join("state/bitloupe")).ok()?;
         files.find_map(|entry| {
-            Some(entry.ok()?.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.starts_with("plan-").then(|| self.path().join("state/bitloupe").join(name))
         })
     }
 }
@@ -323,6 +324,65 @@ fn an_edit_survives_a_crash() {
     terminal.wait("another plan", |screen| figure(screen, " A ") != Some(&bits));
     terminal.keys("\x03");
     terminal.end();
+}
+
+#[test]
+fn snapshots_and_both_compared_plans_survive_a_crash() {
+    let home = Home::new();
+    let mut terminal = home.ready(&[]);
+    let before = terminal.text();
+    // Kept with its figures, under the name that is typed.
+    terminal.keys("K");
+    terminal.wait_for("keep the plan as: W8A8");
+    terminal.keys("\x15eight bits\r");
+    terminal.wait_for("kept as \"eight bits\"");
+    terminal.keys("R");
+    terminal.wait_for(" Methods ");
+    terminal.keys("w44\r");
+    terminal.wait("another plan", |screen| figure(screen, "W ") == Some("4.0"));
+    // Compared with the snapshot: the other side is shown in place, with the figures that it had.
+    terminal.keys("B");
+    terminal.wait_for("Compare the plan (A) with");
+    terminal.keys("\r");
+    let other = evaluated(&mut terminal, "plan  A [B] eight bits");
+    assert_eq!(figure(&other, "mIoU"), figure(&before, "mIoU"));
+    terminal.keys("B");
+    let first = evaluated(&mut terminal, "plan [A] B ");
+    assert_eq!(figure(&first, "W "), Some("4.0"));
+    terminal.keys("D");
+    let differences = terminal.wait_for("sites differ");
+    assert!(
+        differences.contains("[A] minmax W4A4") && differences.contains("B  eight bits"),
+        "{differences}"
+    );
+    escape(&mut terminal, "sites differ");
+    terminal.signal("KILL");
+    terminal.wait_exit();
+
+    let mut terminal = home.start(&[], &[]);
+    terminal.wait_for("ended early is back");
+    let back = evaluated(&mut terminal, "plan [A] B ");
+    assert_eq!(figure(&back, "W "), Some("4.0"));
+    terminal.keys("B");
+    let other = evaluated(&mut terminal, "plan  A [B] eight bits");
+    assert_eq!(figure(&other, "mIoU"), figure(&before, "mIoU"));
+    terminal.keys("L");
+    let list = terminal.wait_for("eight bits  W  8.0 A  8.0");
+    assert!(list.contains(&format!("mIoU {}", figure(&before, "mIoU").unwrap())), "{list}");
+    escape(&mut terminal, " Snapshots ");
+    terminal.keys("q");
+    terminal.wait_for("The plan is not saved");
+    terminal.keys("s");
+    assert!(terminal.end().success());
+    // A snapshot stays when nothing is unsaved any more.
+    let mut terminal = home.start(&[], &[]);
+    evaluated(&mut terminal, "plan eight bits");
+    assert_eq!(home.journal(), None);
+    terminal.keys("L");
+    terminal.wait_for("eight bits  W  8.0 A  8.0");
+    escape(&mut terminal, " Snapshots ");
+    terminal.keys("q");
+    assert!(terminal.end().success());
 }
 
 #[test]

@@ -3,11 +3,14 @@
 
 mod act;
 mod answer;
+pub mod compare;
+pub mod diff;
 mod edit;
 pub mod facts;
 mod graft;
 pub mod jobs;
 pub mod layers;
+mod marks;
 pub mod methods;
 pub mod overlay;
 mod overlay_keys;
@@ -16,6 +19,9 @@ pub mod plan;
 mod prepare;
 pub mod rewrites;
 mod select;
+pub mod sensitivity;
+pub mod siblings;
+pub mod snapshots;
 pub mod tree;
 mod update;
 
@@ -156,10 +162,16 @@ pub struct App {
     pub plan: PlanState,
     /// The name of the plan.
     pub plan_name: String,
+    /// Named snapshots of plans.
+    pub snapshots: snapshots::Snapshots,
+    /// The plan beside the shown one, if two are compared.
+    pub compare: Option<compare::Compare>,
     /// The fitted plan.
     pub fitted: Option<Arc<PlanView>>,
     /// What the layer table shows of each layer.
     pub facts: Facts,
+    /// What sites cost, as far as it was measured.
+    pub effects: sensitivity::Effects,
     /// The layer table.
     pub layers: Layers,
     /// Which operand of the layer is shown, as an index into its sites.
@@ -207,7 +219,13 @@ pub struct App {
     /// The size of the last prepared frame.
     pub area: Rect,
     keymap: Keymap,
+    /// The plan before another one was loaded, with its name.
+    before_load: Option<(String, Arc<Plan>)>,
     generation: Generation,
+    /// Whether the session keeps the hidden side of the comparison.
+    kept_hidden: bool,
+    /// Answers to requests before this one belong to the other side of a comparison.
+    floor: Generation,
     shown_generation: Generation,
     evaluated_generation: Generation,
     /// The method that was asked for and is not there yet.
@@ -215,6 +233,8 @@ pub struct App {
     /// What was chosen last in the list of methods.
     last_method: Option<MethodForm>,
     leaving: bool,
+    /// Whether the user asked to stop what runs.
+    cancelling: bool,
 }
 
 impl App {
@@ -231,8 +251,14 @@ impl App {
             calibration: Calibration::default(),
             plan,
             plan_name: String::new(),
+            snapshots: snapshots::Snapshots::default(),
+            compare: None,
+            before_load: None,
+            kept_hidden: false,
+            floor: 0,
             fitted: None,
             facts: Facts::default(),
+            effects: sensitivity::Effects::default(),
             layers: Layers::default(),
             operand: select::Operand::Activation(0),
             detail: None,
@@ -262,6 +288,7 @@ impl App {
             asked: None,
             last_method: None,
             leaving: false,
+            cancelling: false,
         }
     }
 

@@ -93,8 +93,20 @@ pub enum Action {
     Filter,
     /// Mark the layer under the cursor.
     Mark,
+    /// Mark from the last mark to the cursor.
+    MarkRange,
+    /// Mark what the filter lets through.
+    MarkMatches,
+    /// Mark the layers with a site of the shown one's role.
+    MarkRole,
+    /// Mark the layers of the shown one's op.
+    MarkOp,
+    /// Marked and unmarked the other way round.
+    InvertMarks,
     /// Take all marks away.
     Unmark,
+    /// Measure what each site costs.
+    Sensitivity,
     /// Next sort order.
     Sort,
     /// Reverse the sort order.
@@ -117,6 +129,18 @@ pub enum Action {
     Methods,
     /// Rewrites on or off.
     Rewrites,
+    /// Copy the site's choice to its siblings.
+    CopyChoice,
+    /// Keep the plan under a name.
+    Keep,
+    /// The list of snapshots.
+    Snapshots,
+    /// The other one of two plans, in place.
+    SwitchSide,
+    /// Which two plans are compared.
+    Compare,
+    /// How two plans differ.
+    Diff,
     /// Undo.
     Undo,
     /// Redo.

@@ -3,6 +3,9 @@
 
 mod answer;
 mod bits;
+mod compare;
+mod diff;
+mod figures;
 mod finder;
 mod header;
 mod hints;
@@ -17,6 +20,8 @@ mod quit;
 mod rewrites;
 mod samples;
 mod scrollbar;
+mod siblings;
+mod snapshots;
 mod tabs;
 mod text;
 mod why;
@@ -24,6 +29,7 @@ mod why;
 pub use bits::bits_offered;
 pub use histogram::plot_area as histogram_area;
 pub use layers::page as layers_page;
+pub use popup::List;
 pub use quantizers::page as choices_page;
 pub use samples::{picture_areas, picture_beside};
 
@@ -60,17 +66,33 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
         match overlay {
             Overlay::Help(finder) => cursor = Some(finder::help(app, finder, area, buffer)),
             Overlay::Palette(finder) => cursor = Some(finder::palette(app, finder, area, buffer)),
-            Overlay::Bits(place) => bits::draw(app, *place, area, buffer),
-            Overlay::Presets(place) => presets::draw(app, *place, area, buffer),
             Overlay::Methods(form) => methods::draw(app, form, area, buffer),
             Overlay::Rewrites(place) => rewrites::draw(app, *place, area, buffer),
             Overlay::ConfirmQuit => quit::draw(app, area, buffer),
             Overlay::Messages(scroll) => messages::draw(app, *scroll, area, buffer),
-            Overlay::Filter { .. } | Overlay::Sentence(_) => {}
+            Overlay::Filter { .. } | Overlay::Sentence(_) | Overlay::Name { .. } => {}
+            other => {
+                if let Some(list) = list_of(app, other) {
+                    list.draw(app, area, buffer);
+                }
+            }
         }
     }
     Ladder { depth: app.theme.depth, ascii: app.theme.is_ascii() }.apply(buffer);
     cursor
+}
+
+/// An overlay that is a list with a cursor.
+pub fn list_of(app: &App, overlay: &Overlay) -> Option<List> {
+    Some(match overlay {
+        Overlay::Bits(place) => bits::list(app, *place),
+        Overlay::Presets(place) => presets::list(app, *place),
+        Overlay::Snapshots(place) => snapshots::list(app, *place),
+        Overlay::Compare(place) => compare::list(app, *place),
+        Overlay::Siblings(place) => siblings::list(app, *place),
+        Overlay::Diff { with, cursor } => diff::list(app, with, *cursor),
+        _ => return None,
+    })
 }
 
 fn too_small(area: Rect, buffer: &mut Buffer) {

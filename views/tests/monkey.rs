@@ -71,14 +71,27 @@ const KEYS: &[&str] = &[
     "u",
     "ctrl-r",
     "/",
-    "o",
-    "O",
+    ">",
+    "<",
+    "S",
     "z",
     ":",
     "?",
     "M",
     "R",
     "W",
+    "K",
+    "L",
+    "B",
+    "B",
+    "|",
+    "D",
+    "Y",
+    "V",
+    "&",
+    "@",
+    "#",
+    "*",
     "X",
     "4",
     "6",
@@ -169,7 +182,7 @@ fn check(harness: &Harness) {
     assert!(app.layers.offset <= app.layers.cursor);
     assert!(app.sample < app.sample_count().max(1));
     assert!(app.choice < app.choices().len().max(1));
-    assert!(app.overlays.len() <= 1);
+    assert!(app.overlays.len() <= 2, "a list and what was opened from it");
     assert!(app.choice_offset <= app.choice);
     let layers = harness.model.layers.len();
     assert!(app.layers.marked().iter().all(|layer| *layer < layers));

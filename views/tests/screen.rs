@@ -71,11 +71,48 @@ fn every_overlay() {
         ("messages", vec!["A", "M"]),
         ("methods", vec!["R", "down", "w", "4", "8"]),
         ("rewrites", vec!["W", "enter"]),
+        ("name", vec!["K"]),
+        ("snapshots", vec!["K", "enter", "L"]),
+        ("compare", vec!["left", "B"]),
+        ("siblings", vec!["Y"]),
     ] {
         harness.press(&keys);
         insta::assert_snapshot!(format!("overlay_{name}"), harness.text(80, 24));
         harness.press(&["esc", "esc"]);
     }
+}
+
+/// A plan of repq-vit beside the one before it, both evaluated.
+fn compared(depth: ColorDepth, ascii: bool) -> Harness {
+    let mut harness = at_work(depth, ascii);
+    for keys in [&["K", "enter"][..], &["R", "down", "w", "4", "6", "enter"], &["K", "enter", "B", "enter"]] {
+        harness.press(keys);
+        harness.update(Msg::Wake);
+        harness.settle();
+    }
+    harness.press(&["esc"]);
+    harness
+}
+
+#[test]
+fn two_plans_side_by_side() {
+    for (name, depth, ascii) in [("none", NoColor, false), ("ascii", NoColor, true)] {
+        let mut harness = compared(depth, ascii);
+        for (width, height) in [(80, 24), (120, 40)] {
+            insta::assert_snapshot!(format!("compared_{width}x{height}_{name}"), harness.text(width, height));
+        }
+    }
+    let mut harness = compared(NoColor, false);
+    harness.press(&["D", "down"]);
+    for (width, height) in [(40, 12), (80, 24), (200, 60)] {
+        insta::assert_snapshot!(format!("differences_{width}x{height}"), harness.text(width, height));
+    }
+    harness.press(&["esc", "L", "down"]);
+    for (width, height) in [(40, 12), (80, 24), (200, 60)] {
+        insta::assert_snapshot!(format!("snapshots_{width}x{height}"), harness.text(width, height));
+    }
+    harness.press(&["esc", "left", "B", "q"]);
+    insta::assert_snapshot!("quit_with_two_plans", harness.text(80, 24));
 }
 
 #[test]
@@ -138,6 +175,11 @@ fn no_size_is_too_odd() {
         vec!["tab"],
         vec!["R", "end"],
         vec!["enter", "W"],
+        vec!["esc", "K", "enter", "left", "L"],
+        vec!["b", "D"],
+        vec!["esc", "|"],
+        vec!["esc", "Y"],
+        vec!["esc", "K"],
         vec!["esc", "tab", "t"],
     ] {
         harness.press(&keys);
@@ -194,6 +236,10 @@ fn ascii_means_ascii() {
         vec!["esc", "P"],
         vec!["esc", "R"],
         vec!["esc", "W", "enter"],
+        vec!["esc", "K", "ctrl-u", "x", "enter", "left", "L"],
+        vec!["b", "D"],
+        vec!["esc", "|"],
+        vec!["esc", "Y"],
         vec!["esc", " ", "m", "m", "m", "m"],
     ] {
         harness.press(&keys);

@@ -23,11 +23,13 @@ fn kinds(requests: &[Request]) -> Vec<&'static str> {
         Request::Calibrate => "calibrate",
         Request::Show { .. } => "show",
         Request::Evaluate { .. } => "evaluate",
+        Request::Sweep { .. } => "sweep",
         Request::Site { .. } => "site",
         Request::Method { .. } => "method",
         Request::Export { .. } => "export",
         Request::Save { .. } => "save",
         Request::Journal { .. } => "journal",
+        Request::Keep { .. } => "keep",
         Request::Cancel => "cancel",
         Request::Quit => "quit",
     };
@@ -264,6 +266,16 @@ fn jobs_can_be_cancelled() {
 }
 
 #[test]
+fn a_newer_evaluation_stops_the_older_one_without_a_word() {
+    let mut harness = ready();
+    harness.keys(&["v"]);
+    let notes = harness.app.notes.len();
+    harness.update(Msg::Session(Event::Cancelled { job: Job::Evaluation }));
+    assert_eq!(harness.app.notes.len(), notes);
+    assert!(harness.app.jobs.runs(Job::Evaluation), "the newer one goes on");
+}
+
+#[test]
 fn the_session_may_end_before_the_interface() {
     let mut harness = ready();
     harness.update(Msg::SessionEnded(Some("out of memory".into())));
@@ -295,7 +307,7 @@ fn tab_goes_round_the_panes() {
 #[test]
 fn sorting_by_decibels_puts_the_worst_first() {
     let mut harness = ready();
-    harness.press(&["o", "home"]);
+    harness.press(&[">", "home"]);
     let first = harness.app.layers.layer().unwrap();
     let least = (0..harness.model.layers.len()).filter_map(|layer| harness.app.facts.layer(layer)?.decibels);
     assert_eq!(harness.app.facts.layer(first).unwrap().decibels, least.reduce(f64::min));
@@ -317,7 +329,7 @@ fn nothing_is_written_before_the_calibration() {
     let model = harness.model.clone();
     harness.update(Msg::Session(Event::Opened(model)));
     harness.sent.clear();
-    harness.keys(&["e", "s", "v"]);
+    harness.keys(&["e", "S", "v"]);
     assert!(harness.sent.is_empty());
     assert!(harness.app.notes.back().unwrap().text.contains("calibration"));
 }

@@ -71,7 +71,7 @@ pub struct Engine {
     /// By node: the sequence that ends there.
     fused: Vec<Option<Fused>>,
     /// By node: stands for what a rewrite changed in it; 0 in a graph as it was opened.
-    changes: Vec<u64>,
+    pub(super) changes: Vec<u64>,
     weights: Mutex<WeightCache>,
     spare: Mutex<Vec<Buffers>>,
 }
@@ -201,12 +201,43 @@ impl Engine {
             }
             None => Vec::new(),
         };
+        let mut kept = Vec::new();
+        let run = match cache {
+            Some(cache) => {
+                let known = Known {
+                    has: &|index| cache.contains(keys[index]),
+                    get: &|index| cache.get(keys[index]),
+                    reclaim: false,
+                };
+                let made =
+                    |index: usize, value: &Value, work: u64| kept.push((keys[index], value.clone(), work));
+                self.execute(inputs, quantization, &known, made, tap, cancel)?
+            }
+            None => self.execute(inputs, quantization, &Known::NOTHING, |_, _, _| {}, tap, cancel)?,
+        };
+        if let Some(cache) = cache {
+            cache.put(kept);
+        }
+        Ok(run)
+    }
+
+    /// Runs what is not `known` and needed. `made(node, value, work)` sees every value that was computed, constants
+    /// left out, with the work that it took in multiply-accumulates.
+    pub(super) fn execute(
+        &self,
+        inputs: &[Value],
+        quantization: &Quantization,
+        known: &Known<'_>,
+        mut made: impl FnMut(usize, &Value, u64),
+        tap: &mut dyn Tap,
+        cancel: &Cancel,
+    ) -> Result<Run, ExecError> {
+        let graph = &*self.graph;
         let sequences = self.sequences(tap);
-        let plan = self.needed(cache, &keys, &sequences, tap);
-        let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: cache.is_none() };
+        let plan = self.needed(known.has, &sequences, tap);
+        let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: known.reclaim };
         let mut state = State { values: vec![None; graph.nodes().len()], left: plan.uses };
         let mut buffers = self.buffers();
-        let mut kept = Vec::new();
         let (mut nodes_run, mut nodes_reused) = (0, 0);
         let mut given = inputs.iter();
         for (index, node) in graph.nodes().iter().enumerate() {
@@ -220,18 +251,17 @@ impl Engine {
                 return Err(ExecError::Cancelled);
             }
             if state.values[index].is_none() {
-                let found = cache.and_then(|c| c.get(keys[index]));
-                if let Some(value) = found {
+                if let Some(value) = (known.get)(index) {
                     nodes_reused += 1;
                     state.values[index] = Some(value);
                 } else {
                     let value = self.compute(index, &mut state, &run, &mut buffers)?;
-                    let hidden = sequences[index].map_or(&[][..], |fused| &fused.hidden);
-                    nodes_run += usize::from(!matches!(node.op, Op::Constant(_))) + hidden.len();
-                    if cache.is_some() && !matches!(node.op, Op::Constant(_)) {
+                    if !matches!(node.op, Op::Constant(_)) {
+                        let hidden = sequences[index].map_or(&[][..], |fused| &fused.hidden);
+                        nodes_run += 1 + hidden.len();
                         let all =
                             work(graph, index) + hidden.iter().map(|id| work(graph, id.index())).sum::<u64>();
-                        kept.push((keys[index], value.clone(), all));
+                        made(index, &value, all);
                     }
                     state.values[index] = Some(value);
                 }
@@ -248,9 +278,6 @@ impl Engine {
             .iter()
             .map(|(_, id)| state.values[id.index()].clone().ok_or(ExecError::Cancelled))
             .collect::<Result<_, _>>()?;
-        if let Some(cache) = cache {
-            cache.put(kept);
-        }
         self.keep(buffers);
         Ok(Run { outputs, nodes_run, nodes_reused })
     }
@@ -267,7 +294,7 @@ impl Engine {
     ) -> Result<Vec<Vec<Value>>, ExecError> {
         let graph = &*self.graph;
         let sequences = self.sequences(tap);
-        let plan = self.needed(None, &[], &sequences, tap);
+        let plan = self.needed(Known::NOTHING.has, &sequences, tap);
         let mut states: Vec<State> = samples
             .iter()
             .map(|_| State { values: vec![None; graph.nodes().len()], left: plan.uses.clone() })
@@ -357,13 +384,7 @@ impl Engine {
     }
 
     /// Which nodes must have a value, and how often each value will be used by nodes that are computed.
-    fn needed(
-        &self,
-        cache: Option<&ActivationCache>,
-        keys: &[Key],
-        sequences: &[Option<&Fused>],
-        tap: &dyn Tap,
-    ) -> Needed {
+    fn needed(&self, has: &dyn Fn(usize) -> bool, sequences: &[Option<&Fused>], tap: &dyn Tap) -> Needed {
         let nodes = self.graph.nodes();
         let mut wanted = vec![false; nodes.len()];
         let mut uses = vec![0_u32; nodes.len()];
@@ -373,7 +394,7 @@ impl Engine {
         }
         for index in (0..nodes.len()).rev() {
             wanted[index] |= tap.wants(NodeId(index as u32));
-            if !wanted[index] || cache.is_some_and(|c| c.contains(keys[index])) {
+            if !wanted[index] || has(index) {
                 continue;
             }
             for input in sequences[index].map_or(&nodes[index].inputs, |fused| &fused.inputs) {
@@ -383,6 +404,20 @@ impl Engine {
         }
         Needed { wanted, uses }
     }
+}
+
+/// Values that are there already.
+pub(super) struct Known<'k> {
+    /// Whether a node's value is there.
+    pub(super) has: &'k dyn Fn(usize) -> bool,
+    /// The value; none if it is gone by now.
+    pub(super) get: &'k dyn Fn(usize) -> Option<Value>,
+    /// Whether the buffers of values that nobody needs any more are used again.
+    pub(super) reclaim: bool,
+}
+
+impl Known<'_> {
+    const NOTHING: Known<'static> = Known { has: &|_| false, get: &|_| None, reclaim: true };
 }
 
 struct Needed {
@@ -420,7 +455,7 @@ impl State {
 }
 
 /// Work of a node in the unit of one multiply-accumulate, for the cache's choice of what to keep.
-fn work(graph: &Graph, index: usize) -> u64 {
+pub(super) fn work(graph: &Graph, index: usize) -> u64 {
     let node = &graph.nodes()[index];
     let numbers: u64 = node.shape.iter().map(|&n| n as u64).product();
     match &node.op {

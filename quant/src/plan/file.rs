@@ -16,7 +16,7 @@ pub const FORMAT: &str = "bitloupe-plan/1";
 pub const SCHEMA: &str = include_str!("bitloupe-plan-1.schema.json");
 
 /// Largest plan, in bytes: per-channel parameters of every site of the largest models stay far below.
-const MAX_BYTES: u64 = 256 << 20;
+pub(super) const MAX_BYTES: u64 = 256 << 20;
 
 impl Plan {
     /// The file's content. It is read back before it is given out: a plan that could not be opened again (a
@@ -106,7 +106,7 @@ pub(super) fn read_bounded(path: &Path) -> Result<Vec<u8>, PlanError> {
 }
 
 /// A number that would become infinite as `f32`. (NaN and infinities themselves are no JSON.)
-fn too_large(value: &Value) -> Option<&Value> {
+pub(super) fn too_large(value: &Value) -> Option<&Value> {
     match value {
         Value::Number(n) => n.as_f64().is_none_or(|n| !(n as f32).is_finite()).then_some(value),
         Value::Array(items) => items.iter().find_map(too_large),
@@ -116,7 +116,7 @@ fn too_large(value: &Value) -> Option<&Value> {
 }
 
 /// The JSON library's words without the position, which the error carries itself.
-fn explain(error: &serde_json::Error) -> String {
+pub(super) fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before).to_owned()
 }

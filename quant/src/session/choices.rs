@@ -73,6 +73,16 @@ pub(super) fn schemes(site: &Site, op: &Op) -> Vec<Scheme> {
     found
 }
 
+/// Whether a quantizer is one for a site: its family suits the role, and a grid per channel has channels that an integer
+/// kernel could fold. Says nothing about how good it is.
+pub fn fits(scheme: &Scheme, slot: Slot, role: Role, has_channels: bool) -> bool {
+    if slot == Slot::Weight {
+        return scheme.family == Family::Uniform;
+    }
+    let family = scheme.family == Family::Uniform || special(role).contains(&scheme.family);
+    family && (has_channels || scheme.granularity == Granularity::Tensor)
+}
+
 /// Everything an activation can be given somewhere.
 pub(super) fn activation_schemes() -> Vec<Scheme> {
     let mut all = vec![
@@ -87,4 +97,25 @@ pub(super) fn activation_schemes() -> Vec<Scheme> {
     let own = |family: &&Family| !matches!(family, Family::Uniform | Family::LogSqrt2);
     all.extend(Family::ALL.iter().filter(own).map(|&family| Scheme::published(family)));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_fits_and_what_is_made_for_others_does_not() {
+        let log = Scheme::published(Family::LogSqrt2);
+        assert!(fits(&log, Slot::Lhs, Role::PostSoftmax, false));
+        for role in [Role::Value, Role::PostGelu, Role::PostLayerNorm, Role::Weight] {
+            assert!(!fits(&log, Slot::Input, role, true), "{role}");
+        }
+        let per_channel = uniform(RangeSearch::MinMax).per_channel();
+        assert!(fits(&per_channel, Slot::Input, Role::PostLayerNorm, true));
+        assert!(!fits(&per_channel, Slot::Lhs, Role::Query, false));
+        for scheme in weight_schemes() {
+            assert!(fits(&scheme, Slot::Weight, Role::Weight, false));
+        }
+        assert!(!fits(&Scheme::published(Family::Adalog), Slot::Weight, Role::Weight, true));
+    }
 }

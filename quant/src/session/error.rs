@@ -38,6 +38,9 @@ pub enum SessionError {
     /// Writing results.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The journal of a sweep.
+    #[error(transparent)]
+    Sweep(#[from] crate::eval::sensitivity::JournalError),
     /// A rewrite that does not fit the model.
     #[error("the plan's rewrite {0}; remove it from the plan or make a new one")]
     Rewrite(#[from] crate::graph::RewriteError),

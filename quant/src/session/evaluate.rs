@@ -1,11 +1,12 @@
 //! Metrics over the whole set of samples, in full precision and under a plan.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::{FittedPlan, Session, SessionError, lock};
+use crate::data::{Geometry, SampleSet};
 use crate::eval::answer::{Answer, Match, Metric, Sheet};
 use crate::eval::metrics::Scores;
-use crate::exec::{Cancel, Quantization};
+use crate::exec::{Baseline, Cancel, Keep, NoTap, Quantization, Value};
 
 /// Figures of a set. Sums are taken in the order of the samples, so they do not depend on threads.
 #[derive(Debug, Clone)]
@@ -30,6 +31,13 @@ pub(super) struct One {
     full: Option<Match>,
     quantized: Option<Match>,
     agreement: Option<Match>,
+}
+
+impl One {
+    fn of(full: &Answer, quantized: &Answer, truth: Option<&Answer>) -> Self {
+        let with_truth = |answer: &Answer| truth.and_then(|truth| answer.compare(truth));
+        Self { full: with_truth(full), quantized: with_truth(quantized), agreement: quantized.compare(full) }
+    }
 }
 
 impl Evaluation {
@@ -57,6 +65,24 @@ impl Evaluation {
     }
 }
 
+/// A sample of the set, with the run that the next one starts from.
+#[derive(Debug)]
+pub(super) struct KeptRun {
+    baseline: Baseline,
+    geometry: Option<Geometry>,
+    truth: Option<Answer>,
+}
+
+impl KeptRun {
+    /// Bytes of what is kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.baseline.bytes()
+    }
+}
+
+/// The kept run of a sample, once there is one.
+pub(super) type KeptPlace = Arc<Mutex<Option<KeptRun>>>;
+
 impl Session {
     /// Evaluates all samples. `progress(done, total, so far)` is called on this thread after each; answers of the
     /// full-precision model are kept for the next time.
@@ -64,38 +90,42 @@ impl Session {
         &self,
         fitted: &FittedPlan,
         cancel: &Cancel,
+        progress: impl FnMut(usize, usize, &dyn Fn() -> Evaluation),
+    ) -> Result<Evaluation, SessionError> {
+        self.evaluate_by(fitted, progress, |set, index, quantization| {
+            self.whole(set, index, fitted, quantization, cancel)
+        })
+    }
+
+    /// The same for a plan that is edited: values of every sample are kept within the session's cap, and the next
+    /// evaluation computes only what the edits since then reach. Its figures are those of [`evaluate`](Self::evaluate).
+    pub fn evaluate_edited(
+        &self,
+        fitted: &FittedPlan,
+        cancel: &Cancel,
+        progress: impl FnMut(usize, usize, &dyn Fn() -> Evaluation),
+    ) -> Result<Evaluation, SessionError> {
+        let keep = self.keep_of_samples();
+        self.evaluate_by(fitted, progress, |set, index, quantization| match &keep {
+            Some(keep) => self.edited(set, index, fitted, quantization, keep, cancel),
+            None => self.whole(set, index, fitted, quantization, cancel),
+        })
+    }
+
+    fn evaluate_by(
+        &self,
+        fitted: &FittedPlan,
         mut progress: impl FnMut(usize, usize, &dyn Fn() -> Evaluation),
+        one: impl Fn(&SampleSet, usize, &Quantization) -> Result<One, SessionError> + Sync,
     ) -> Result<Evaluation, SessionError> {
         let set = self.samples.as_ref().ok_or(SessionError::NoSamples)?;
         let quantization = self.quantization(fitted)?;
-        let none = Quantization::none(&self.model.graph);
-        let float = fitted.params.iter().all(Option::is_none);
         let (total, metric) = (set.len(), self.metric());
         let mut parts: Vec<Option<One>> = vec![None; total];
         let mut done = 0;
         self.workers.for_each(
             total,
-            |index| -> Result<One, SessionError> {
-                let inputs = self.sample_inputs(set, index, None)?;
-                let known = lock(&self.reference).get(&index).cloned();
-                let full = match known {
-                    Some(answer) => answer,
-                    None => Arc::new(self.answer(&self.base.engine, &inputs, &none, None, cancel)?.0),
-                };
-                lock(&self.reference).insert(index, Arc::clone(&full));
-                let quantized = if float {
-                    Arc::clone(&full)
-                } else {
-                    Arc::new(self.answer(&fitted.variant.engine, &inputs, &quantization, None, cancel)?.0)
-                };
-                let with_truth =
-                    |answer: &Answer| inputs.truth.as_ref().and_then(|truth| answer.compare(truth));
-                Ok(One {
-                    full: with_truth(&full),
-                    quantized: with_truth(&quantized),
-                    agreement: quantized.compare(&full),
-                })
-            },
+            |index| one(set, index, &quantization),
             |index, one| {
                 parts[index] = Some(one);
                 done += 1;
@@ -104,5 +134,79 @@ impl Session {
             },
         )?;
         Ok(Evaluation::of(&parts, metric))
+    }
+
+    /// One sample from its picture to its figures.
+    fn whole(
+        &self,
+        set: &SampleSet,
+        index: usize,
+        fitted: &FittedPlan,
+        quantization: &Quantization,
+        cancel: &Cancel,
+    ) -> Result<One, SessionError> {
+        let inputs = self.sample_inputs(set, index, None)?;
+        let full = self.full(index, &inputs.values, inputs.geometry.as_ref(), cancel)?;
+        let quantized = if fitted.params.iter().all(Option::is_none) {
+            Arc::clone(&full)
+        } else {
+            Arc::new(self.answer(&fitted.variant.engine, &inputs, quantization, None, cancel)?.0)
+        };
+        Ok(One::of(&full, &quantized, inputs.truth.as_ref()))
+    }
+
+    /// One sample from its last run on.
+    fn edited(
+        &self,
+        set: &SampleSet,
+        index: usize,
+        fitted: &FittedPlan,
+        quantization: &Quantization,
+        keep: &Keep,
+        cancel: &Cancel,
+    ) -> Result<One, SessionError> {
+        let place = Arc::clone(lock(&self.kept).entry(index).or_default());
+        let mut kept = lock(&place);
+        let engine = &fitted.variant.engine;
+        let outputs = if let Some(run) = &mut *kept {
+            engine.advance(&mut run.baseline, quantization, keep, cancel)?.outputs
+        } else {
+            let inputs = self.sample_inputs(set, index, None)?;
+            let (run, baseline) = engine.baseline(&inputs.values, quantization, keep, &mut NoTap, cancel)?;
+            *kept = Some(KeptRun { baseline, geometry: inputs.geometry, truth: inputs.truth });
+            run.outputs
+        };
+        let Some(run) = &*kept else { return Err(SessionError::NoSamples) };
+        let full = self.full(index, run.baseline.inputs(), run.geometry.as_ref(), cancel)?;
+        let quantized = self.read(&self.named(outputs), run.geometry.as_ref())?;
+        Ok(One::of(&full, &quantized, run.truth.as_ref()))
+    }
+
+    /// The answer of the full-precision model to a sample's own sentence.
+    fn full(
+        &self,
+        index: usize,
+        inputs: &[Value],
+        geometry: Option<&Geometry>,
+        cancel: &Cancel,
+    ) -> Result<Arc<Answer>, SessionError> {
+        if let Some(known) = lock(&self.reference).get(&index) {
+            return Ok(Arc::clone(known));
+        }
+        let engine = &self.base.engine;
+        let run = engine.run(inputs, &Quantization::none(engine.graph()), None, &mut NoTap, cancel)?;
+        let answer = Arc::new(self.read(&self.named(run.outputs), geometry)?);
+        lock(&self.reference).insert(index, Arc::clone(&answer));
+        Ok(answer)
+    }
+
+    /// What is kept of every sample; none if that would be nothing.
+    fn keep_of_samples(&self) -> Option<Keep> {
+        let graph = &*self.model.graph;
+        let inputs: usize =
+            graph.inputs().iter().map(|&id| graph.node(id).shape.iter().product::<usize>()).sum();
+        let share = self.kept_cap() / self.samples.as_ref()?.len().max(1);
+        let keep = Keep::within(graph, share.checked_sub(inputs * size_of::<f32>())?);
+        (keep.bytes() > 0).then_some(keep)
     }
 }

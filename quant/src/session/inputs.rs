@@ -140,35 +140,25 @@ impl Session {
         cache: Option<&ActivationCache>,
         cancel: &Cancel,
     ) -> Result<(Answer, usize), SessionError> {
-        let (values, nodes_run) = self.outputs(engine, inputs, quantization, cache, cancel)?;
-        Ok((self.read(inputs, &values)?, nodes_run))
-    }
-
-    /// Runs inputs and gives the outputs by name. Also how many nodes ran.
-    #[allow(clippy::unused_self, reason = "a session runs what belongs to it")]
-    pub(super) fn outputs(
-        &self,
-        engine: &Engine,
-        inputs: &SampleInputs,
-        quantization: &Quantization,
-        cache: Option<&ActivationCache>,
-        cancel: &Cancel,
-    ) -> Result<(Vec<(String, Value)>, usize), SessionError> {
         let run = engine.run(&inputs.values, quantization, cache, &mut NoTap, cancel)?;
-        let names = engine.graph().outputs().iter().map(|(name, _)| name.clone());
-        Ok((names.zip(run.outputs).collect(), run.nodes_run))
+        Ok((self.read(&self.named(run.outputs), inputs.geometry.as_ref())?, run.nodes_run))
     }
 
-    /// Reads the answer off the outputs.
+    /// Outputs with their names.
+    pub(super) fn named(&self, outputs: Vec<Value>) -> Vec<(String, Value)> {
+        self.model.graph.outputs().iter().map(|(name, _)| name.clone()).zip(outputs).collect()
+    }
+
+    /// The answer that outputs give to a sample whose picture was prepared with `geometry`.
     pub(super) fn read(
         &self,
-        inputs: &SampleInputs,
-        values: &[(String, Value)],
+        outputs: &[(String, Value)],
+        geometry: Option<&Geometry>,
     ) -> Result<Answer, SessionError> {
-        let graph = &self.model.graph;
+        let graph = &*self.model.graph;
         let outputs = Outputs {
-            values,
-            geometry: inputs.geometry.as_ref(),
+            values: outputs,
+            geometry,
             // A model that is told where the picture ends places boxes in it.
             boxes_of_picture: graph.inputs().iter().any(|&id| graph.node(id).name == "pixel_mask"),
         };

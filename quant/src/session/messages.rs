@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::eval::answer::{Answer, Metric};
 use crate::method::MethodBits;
-use crate::plan::{Plan, Rewrite};
+use crate::plan::{Kept, Plan, Rewrite};
 use crate::quantizer::Scheme;
 use crate::terms::{Bits, Class, Role, SiteId};
 
@@ -36,6 +36,14 @@ pub enum Request {
     },
     /// Evaluate all samples under `plan` in the background; answers with [`Event::Set`].
     Evaluate {
+        /// Number of the request.
+        generation: Generation,
+        /// The whole plan.
+        plan: Arc<Plan>,
+    },
+    /// What each site alone costs under `plan`, measured on samples in the background; answers with
+    /// [`Event::Sensitivity`] again and again. Nothing but a newer one or [`Request::Cancel`] stops it.
+    Sweep {
         /// Number of the request.
         generation: Generation,
         /// The whole plan.
@@ -78,6 +86,11 @@ pub enum Request {
         /// The whole plan.
         plan: Arc<Plan>,
     },
+    /// Keep snapshots beside the journal's plan, in place of those kept so far. No answer.
+    Keep {
+        /// All of them.
+        kept: Kept,
+    },
     /// Stop what runs in the background (calibration, evaluation, export); partial results are kept.
     Cancel,
     /// End the worker.
@@ -115,6 +128,8 @@ pub enum Event {
     Sample(Arc<SampleView>),
     /// The whole set was evaluated (`complete`) or partly so far.
     Set(Arc<SetView>),
+    /// What sites cost, as far as it is known.
+    Sensitivity(Arc<SensitivityView>),
     /// Detail of one site.
     Site(Arc<SiteDetail>),
     /// The plan of a method for every site, without numbers, with the rewrites it asks for.
@@ -162,6 +177,8 @@ pub enum Job {
     Sample,
     /// Evaluating the whole set.
     Evaluation,
+    /// Measuring what each site costs.
+    Sensitivity,
     /// Detail of a site.
     Site,
     /// Writing export files.
@@ -195,6 +212,8 @@ pub struct ModelView {
     pub samples: Vec<SampleInfo>,
     /// A plan found in the journal of a session that did not end cleanly.
     pub recovered: Option<Arc<Plan>>,
+    /// Snapshots of plans of this model, from this and earlier sessions.
+    pub kept: Kept,
     /// Ready-made plans to start from: (name as `W8A8 min–max`, plan).
     pub presets: Vec<(String, Arc<Plan>)>,
     /// Methods for [`Request::Method`].
@@ -394,6 +413,43 @@ pub struct SetView {
     pub agreement: f64,
     /// Per sample: number, the figure under the plan (with truth, else with full precision).
     pub per_sample: Vec<(usize, f64)>,
+    /// Bytes of values kept between runs, and their cap.
+    pub cache: (usize, usize),
+}
+
+/// What sites cost when only they are quantized.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SensitivityView {
+    /// Of the request.
+    pub generation: Generation,
+    /// The plan whose choices were measured, with all parameters.
+    pub plan: Arc<Plan>,
+    /// The figure that `delta` is a change of.
+    pub metric: Metric,
+    /// The most harmful first; sites that were not run yet are left out.
+    pub sites: Vec<SiteEffect>,
+    /// Samples that every site was run on.
+    pub samples: usize,
+    /// Whether that is all.
+    pub complete: bool,
+}
+
+/// What one site costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteEffect {
+    /// The site.
+    pub site: SiteId,
+    /// SQNR of its layer's output when only it is quantized, in dB.
+    pub isolated_sqnr_db: Option<f64>,
+    /// SQNR of its layer's output under the whole plan, in dB.
+    pub cumulative_sqnr_db: Option<f64>,
+    /// The figure when only it is quantized minus that of full precision (with the truth; without one, the agreement
+    /// minus 1).
+    pub delta: f64,
+    /// Agreement with full precision when only it is quantized.
+    pub agreement: f64,
+    /// Samples that it was run on.
+    pub samples: usize,
 }
 
 /// Counts over intervals: `edges` has one more entry than `counts`.

@@ -1,8 +1,10 @@
 //! A session behind channels, for an interface that must never wait.
 //!
-//! Three threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
-//! (calibration, evaluation, export). Of requests of one kind only the newest is answered; a newer one stops an older
+//! Four threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
+//! (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the newest is answered; a newer one stops an older
 //! one that runs.
+
+mod measure;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -11,10 +13,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, SampleInfo, SetView, SiteView};
+use super::recent::Recent;
 use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, choices, lock};
 use crate::eval::metrics::Scores;
 use crate::exec::Cancel;
-use crate::plan::{Journal, Plan};
+use crate::plan::{Journal, Kept, Plan};
 
 /// Progress is reported at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(80);
@@ -45,12 +48,16 @@ struct Shared {
     session: Session,
     events: Sender<Event>,
     journal: OnceLock<Journal>,
-    /// Stops the show that runs, the site detail that runs, the long job that runs.
-    running: [Mutex<Cancel>; 2],
+    recent: Recent,
+    /// Stops the show that runs, the long job that runs, the evaluation that runs.
+    running: [Mutex<Cancel>; 4],
 }
 
 const SHOW: usize = 0;
 const LONG: usize = 1;
+/// Apart from the other long jobs: a newer evaluation stops an older one, but no calibration and no export.
+const EVALUATION: usize = 2;
+const MEASURE: usize = 3;
 
 impl Shared {
     fn send(&self, event: Event) {
@@ -90,13 +97,18 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         session,
         events: outgoing.clone(),
         journal: OnceLock::new(),
-        running: [Mutex::default(), Mutex::default()],
+        recent: Recent::default(),
+        running: Default::default(),
     });
-    let mut recovered = None;
+    let (mut recovered, mut kept) = (None, Kept::default());
     if let Some(folder) = journal {
         let journal = Journal::new(&folder, &shared.session.model().fingerprint);
         match journal.recover() {
             Ok(plan) => recovered = plan.map(Arc::new),
+            Err(error) => shared.send(Event::Warning { message: error.to_string() }),
+        }
+        match journal.kept() {
+            Ok(found) => kept = found,
             Err(error) => shared.send(Event::Warning { message: error.to_string() }),
         }
         let _ = shared.journal.set(journal);
@@ -105,11 +117,13 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         Ok(warnings) => warnings.into_iter().for_each(|message| shared.send(Event::Warning { message })),
         Err(error) => shared.send(Event::Warning { message: error.to_string() }),
     }
-    shared.send(Event::Opened(Arc::new(model_view(&shared.session, recovered))));
+    shared.send(Event::Opened(Arc::new(model_view(&shared.session, recovered, kept))));
 
     let (show, shows) = unbounded();
     let (long, longs) = unbounded();
+    let (slow, slows) = unbounded();
     let lanes = [
+        spawn("bitloupe-measure", Arc::clone(&shared), slows, measure::measuring),
         spawn("bitloupe-show", Arc::clone(&shared), shows, looking),
         spawn("bitloupe-jobs", Arc::clone(&shared), longs, working),
     ];
@@ -122,7 +136,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                 let _ = show.send(request);
             }
             Request::Evaluate { .. } => {
-                shared.stop(LONG);
+                shared.stop(EVALUATION);
                 let _ = long.send(request);
             }
             Request::Method { generation, method, bits } => {
@@ -134,15 +148,24 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                 let _ = long.send(request);
             }
             Request::Journal { plan } => keep(&shared, &plan),
-            Request::Cancel => shared.stop(LONG),
+            Request::Keep { kept } => {
+                if let Some(Err(error)) = shared.journal.get().map(|journal| journal.keep(&kept)) {
+                    let message = format!("the snapshots are not kept: {error}");
+                    shared.send(Event::Warning { message });
+                }
+            }
+            Request::Sweep { .. } => {
+                shared.stop(MEASURE);
+                let _ = slow.send(request);
+            }
+            Request::Cancel => [LONG, EVALUATION, MEASURE].into_iter().for_each(|lane| shared.stop(lane)),
             Request::Quit => {
-                shared.stop(SHOW);
-                shared.stop(LONG);
+                (0..shared.running.len()).for_each(|lane| shared.stop(lane));
                 break;
             }
         }
     }
-    drop((show, long));
+    drop((show, long, slow));
     for lane in lanes.into_iter().flatten() {
         let _ = lane.join();
     }
@@ -207,25 +230,33 @@ fn show_sample(
     shared: &Shared,
     (generation, sample): (u64, usize),
     text: Option<&str>,
-    plan: &Plan,
+    plan: &Arc<Plan>,
     cancel: &Cancel,
 ) -> Result<(), SessionError> {
-    let session = &shared.session;
+    let (session, recent) = (&shared.session, &shared.recent);
+    if let Some((fitted, view)) = recent.shown(generation, plan, sample, text) {
+        shared.send(Event::Plan(Arc::new(fitted)));
+        shared.send(Event::Sample(Arc::new(view)));
+        return Ok(());
+    }
+    let epoch = recent.epoch();
     let fitted = fit(session, plan)?;
     let budget = session.budget(&fitted.plan);
-    shared.send(Event::Plan(Arc::new(PlanView {
+    let plan_view = Arc::new(PlanView {
         generation,
         plan: Arc::clone(&fitted.plan),
         predicted_sqnr_db: fitted.predicted_sqnr_db.clone(),
         weight_bits: budget.average_weight_bits,
         activation_bits: budget.average_activation_bits,
         weight_bytes: budget.weight_bytes,
-    })));
+    });
+    shared.send(Event::Plan(Arc::clone(&plan_view)));
     if session.samples().is_none() {
         return Ok(());
     }
-    let view = session.show(generation, sample, text, &fitted, cancel)?;
-    shared.send(Event::Sample(Arc::new(view)));
+    let view = Arc::new(session.show(generation, sample, text, &fitted, cancel)?);
+    recent.keep_shown(epoch, (plan, sample, text), &plan_view, &view);
+    shared.send(Event::Sample(view));
     Ok(())
 }
 
@@ -245,7 +276,8 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
             !matches!(r, Request::Evaluate { .. }) || Some(index - 1) == newest
         });
         let request = waiting.remove(0);
-        let cancel = shared.fresh(LONG);
+        let lane = if matches!(request, Request::Evaluate { .. }) { EVALUATION } else { LONG };
+        let cancel = shared.fresh(lane);
         let (job, outcome) = match request {
             Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
             Request::Evaluate { generation, plan } => {
@@ -279,29 +311,38 @@ fn reporter(shared: &Shared, job: Job) -> impl FnMut(usize, usize) -> bool + '_ 
 fn calibrate(shared: &Shared, cancel: &Cancel) -> Result<(), SessionError> {
     let session = &shared.session;
     let mut report = reporter(shared, Job::Calibration);
-    session.calibrate(cancel, |done, total| {
+    let outcome = session.calibrate(cancel, |done, total| {
         report(done, total);
-    })?;
+    });
+    shared.recent.forget();
+    outcome?;
     let samples = session.stats().map_or(0, |s| s.samples.len());
     let sites = Arc::new(session.summaries());
     shared.send(Event::Calibrated { sites, samples, complete: true });
     Ok(())
 }
 
-fn evaluate(shared: &Shared, generation: u64, plan: &Plan, cancel: &Cancel) -> Result<(), SessionError> {
-    let session = &shared.session;
+fn evaluate(shared: &Shared, generation: u64, plan: &Arc<Plan>, cancel: &Cancel) -> Result<(), SessionError> {
+    let (session, recent) = (&shared.session, &shared.recent);
+    if let Some(set) = recent.set(generation, plan) {
+        shared.send(Event::Set(Arc::new(set)));
+        return Ok(());
+    }
+    let epoch = recent.epoch();
     let fitted = fit(session, plan)?;
     let mut report = reporter(shared, Job::Evaluation);
-    let result = session.evaluate(&fitted, cancel, |done, total, so_far| {
+    let result = session.evaluate_edited(&fitted, cancel, |done, total, so_far| {
         if report(done, total) && done < total {
-            shared.send(Event::Set(Arc::new(set_view(generation, false, &so_far()))));
+            shared.send(Event::Set(Arc::new(set_view(session, generation, false, &so_far()))));
         }
     })?;
-    shared.send(Event::Set(Arc::new(set_view(generation, true, &result))));
+    let set = Arc::new(set_view(session, generation, true, &result));
+    recent.keep_set(epoch, plan, &set);
+    shared.send(Event::Set(set));
     Ok(())
 }
 
-fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
+fn set_view(session: &Session, generation: u64, complete: bool, e: &Evaluation) -> SetView {
     SetView {
         generation,
         samples: e.samples,
@@ -311,6 +352,7 @@ fn set_view(generation: u64, complete: bool, e: &Evaluation) -> SetView {
         quantized: e.quantized.as_ref().map(Scores::standing),
         agreement: e.agreement.as_ref().map_or(0.0, Scores::standing),
         per_sample: e.per_sample.clone(),
+        cache: session.cache_use(),
     }
 }
 
@@ -331,9 +373,6 @@ fn export(
         None => None,
     };
     let exported = session.export(&fitted, evaluation.as_ref(), folder, Parts::ALL)?;
-    if let Some(journal) = shared.journal.get() {
-        let _ = journal.clear();
-    }
     shared.send(Event::Exported { files: exported.files });
     Ok(())
 }
@@ -349,7 +388,7 @@ fn save(shared: &Shared, plan: &Plan, path: &std::path::Path) -> Result<(), Sess
 }
 
 /// The model as the interface lists it.
-fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
+fn model_view(session: &Session, recovered: Option<Arc<Plan>>, kept: Kept) -> ModelView {
     let model = session.model();
     let graph = &*model.graph;
     let layers = graph
@@ -396,6 +435,7 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>) -> ModelView {
                 .collect()
         }),
         recovered,
+        kept,
         presets: session.presets(),
         methods: Session::method_views(),
         rewrites: session.rewrite_views(),

@@ -2,7 +2,7 @@
 
 use tui_input::Input;
 
-use super::overlay::{Finder, Overlay};
+use super::overlay::{DiffWith, Finder, Overlay};
 use super::select::Operand;
 use super::{App, Effect, Level, Pane};
 use crate::command::{Action, Key, find};
@@ -50,11 +50,12 @@ impl App {
                 Vec::new()
             }
             Action::Mark => self.mark(),
-            Action::Unmark => {
-                self.layers.unmark();
-                self.note(Level::Info, "no layer is marked any more");
-                Vec::new()
-            }
+            Action::MarkRange => self.mark_range(),
+            Action::MarkMatches => self.mark_matches(),
+            Action::MarkRole => self.mark_role(),
+            Action::MarkOp => self.mark_op(),
+            Action::InvertMarks => self.invert_marks(),
+            Action::Unmark => self.unmark(),
             Action::Sort => {
                 self.layers.next_sort();
                 self.rebuild_layers();
@@ -88,6 +89,12 @@ impl App {
             }
             Action::Methods => self.open_methods(),
             Action::Rewrites => self.open_overlay(Overlay::Rewrites(0)),
+            Action::CopyChoice => self.open_overlay(Overlay::Siblings(0)),
+            Action::Keep => self.name_snapshot(),
+            Action::Snapshots => self.open_overlay(Overlay::Snapshots(0)),
+            Action::SwitchSide => self.switch_side(),
+            Action::Compare => self.open_overlay(Overlay::Compare(0)),
+            Action::Diff => self.open_overlay(Overlay::Diff { with: DiffWith::Side, cursor: 0 }),
             Action::Undo => self.undo(),
             Action::Redo => self.redo(),
             Action::Axes => {
@@ -128,11 +135,12 @@ impl App {
             Action::OwnSentence => self.take_sentence(String::new()),
             Action::Rerun => self.ask_sample(),
             Action::Evaluate => self.ask_evaluation(),
+            Action::Sensitivity => self.ask_sensitivity(),
             Action::Calibrate => {
                 self.jobs.start(Job::Calibration);
                 vec![Effect::Send(Request::Calibrate)]
             }
-            Action::CancelJobs => vec![Effect::Send(Request::Cancel)],
+            Action::CancelJobs => self.cancel_jobs(),
             Action::Export => self.export(),
             Action::Save => self.save(),
             Action::Copy => self.copy(),
@@ -189,7 +197,7 @@ impl App {
         }
     }
 
-    fn step_layer(&mut self, by: isize) -> Vec<Effect> {
+    pub(super) fn step_layer(&mut self, by: isize) -> Vec<Effect> {
         self.layers.step_layer(by);
         self.ask_site()
     }
@@ -214,16 +222,7 @@ impl App {
         self.ask_sample()
     }
 
-    /// Marks the layer under the cursor and moves on, so that a held key marks a run of layers.
-    fn mark(&mut self) -> Vec<Effect> {
-        if self.focus != Pane::Layers {
-            return self.enter();
-        }
-        self.layers.toggle_mark();
-        if self.on_group() { Vec::new() } else { self.step_layer(1) }
-    }
-
-    fn enter(&mut self) -> Vec<Effect> {
+    pub(super) fn enter(&mut self) -> Vec<Effect> {
         match self.focus {
             Pane::Layers => {
                 if self.layers.toggle() {
@@ -300,15 +299,20 @@ impl App {
             self.rebuild_layers();
             return self.ask_site();
         } else if self.jobs.cancellable() {
-            return vec![Effect::Send(Request::Cancel)];
+            return self.cancel_jobs();
         } else if self.focus != Pane::Layers {
             self.focus = Pane::Layers;
         }
         Vec::new()
     }
 
+    fn cancel_jobs(&mut self) -> Vec<Effect> {
+        self.cancelling = true;
+        vec![Effect::Send(Request::Cancel)]
+    }
+
     fn quit(&mut self) -> Vec<Effect> {
-        if self.plan.is_dirty() && !self.ended {
+        if self.is_unsaved() && !self.ended {
             self.overlays.push(Overlay::ConfirmQuit);
             return Vec::new();
         }

@@ -22,9 +22,10 @@ impl App {
             Event::Plan(fitted) => {
                 // What is fitted before the calibration is the float plan of the first look.
                 let newer = self.fitted.as_ref().is_none_or(|old| old.generation <= fitted.generation);
-                if self.calibration.complete && newer {
+                if self.calibration.complete && newer && fitted.generation >= self.floor {
                     self.fitted = Some(fitted);
                     self.gather_facts();
+                    return self.measure_snapshots();
                 }
             }
             Event::Method { generation, plan } => return self.take_method(generation, &plan),
@@ -33,13 +34,16 @@ impl App {
                 if set.complete {
                     self.jobs.end(Job::Evaluation);
                 }
-                if set.generation >= self.evaluated_generation {
+                // What was asked for before the sides were switched is of the other plan.
+                if set.generation >= self.evaluated_generation && set.generation > self.floor {
                     self.set = Some(set);
+                    return if self.set_is_current() { self.measure_snapshots() } else { Vec::new() };
                 }
             }
+            Event::Sensitivity(view) => self.measured(&view),
             Event::Site(detail) => {
                 let newer = self.detail.as_ref().is_none_or(|old| old.generation <= detail.generation);
-                if newer && self.site_id() == Some(&detail.site) {
+                if newer && detail.generation >= self.floor && self.site_id() == Some(&detail.site) {
                     let moved = self.detail.as_ref().is_none_or(|old| old.site != detail.site);
                     self.detail = Some(detail);
                     self.jobs.end(Job::Site);
@@ -60,12 +64,21 @@ impl App {
             Event::Saved { path } => {
                 self.jobs.end(Job::Save);
                 self.plan.mark_saved();
-                self.note(Level::Info, format!("saved {}", path.display()));
-                if self.leaving {
-                    return vec![Effect::Quit];
+                if let Some(compare) = &mut self.compare {
+                    compare.hidden.plan.mark_saved();
                 }
+                self.note(Level::Info, format!("saved {}", path.display()));
+                // The session has cleared the journal; edits that came after the saved plan must stay in it.
+                let mut effects = vec![self.keep_plan(), self.keep()];
+                if self.leaving {
+                    effects.push(Effect::Quit);
+                }
+                return effects;
             }
+            // A newer evaluation stops the one that runs; that is no news, and the newer one goes on.
+            Event::Cancelled { job: Job::Evaluation } if !self.cancelling => {}
             Event::Cancelled { job } => {
+                self.cancelling = false;
                 self.jobs.end(job);
                 self.note(Level::Info, format!("stopped {}; what is there is kept", jobs::word(job)));
             }
@@ -94,14 +107,7 @@ impl App {
             // Saving must not write over the other model's plan.
             self.setup.plan_path = "bitloupe-plan.json".into();
         }
-        if let Some(recovered) = &model.recovered {
-            if self.plan.replace(recovered, "the plan of a session that ended early") {
-                self.note(
-                    Level::Warning,
-                    "the plan of a session that ended early is back; u takes the last plan instead",
-                );
-            }
-        } else if self.plan.is_blank() {
+        if self.plan.is_blank() {
             // The first ready-made plan that quantizes anything: there is something to see from the start.
             let quantizes = |plan: &Plan| plan.sites().any(|(_, site)| !site.is_float());
             let first = model.presets.iter().find(|(_, plan)| quantizes(plan)).or(model.presets.first());
@@ -109,6 +115,14 @@ impl App {
                 self.plan.start(plan);
             }
         }
+        if let Some(recovered) = &model.recovered
+            && self.plan.replace(recovered, "the plan of a session that ended early")
+        {
+            let text = "the plan of a session that ended early is back; u takes the last plan instead";
+            self.note(Level::Warning, text);
+        }
+        self.snapshots.open(model.kept.snapshots.clone());
+        self.restore_hidden(&model);
         self.model = Some(model);
         self.gather_facts();
         self.jobs.start(Job::Calibration);
@@ -132,6 +146,9 @@ impl App {
         let mut effects = self.ask_site();
         if fresh {
             self.plan.generation = self.generation + 1;
+            if let Some(compare) = &mut self.compare {
+                compare.hidden.plan.generation = self.generation + 1;
+            }
             effects.extend(self.ask_sample());
         }
         effects
@@ -139,7 +156,7 @@ impl App {
 
     fn sampled(&mut self, sample: Arc<SampleView>) -> Vec<Effect> {
         let newer = self.shown.as_ref().is_none_or(|old| old.generation <= sample.generation);
-        if !newer || sample.sample != self.sample {
+        if !newer || sample.generation < self.floor || sample.sample != self.sample {
             return Vec::new();
         }
         if sample.generation >= self.shown_generation {

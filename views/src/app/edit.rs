@@ -1,9 +1,11 @@
 //! Edits of the plan and the requests that follow from them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bitloupe_quant::plan::Plan;
+use bitloupe_quant::quantizer::Scheme;
 use bitloupe_quant::session::messages::{Job, Request};
 use bitloupe_quant::terms::{Bits, SiteId, Slot};
 
@@ -17,10 +19,18 @@ pub(super) const IDLE: Duration = Duration::from_millis(300);
 impl App {
     /// Gives the targets some bits.
     pub(super) fn set_bits(&mut self, bits: Bits) -> Vec<Effect> {
+        let (best, usual) = (self.best_scheme(), self.usual_scheme());
+        let fallback: HashMap<SiteId, Scheme> = self
+            .targets_in_layers()
+            .into_iter()
+            .filter_map(|(layer, site)| {
+                let suiting = best.as_ref().filter(|scheme| self.suits(scheme, layer, site));
+                Some((site.site.clone(), suiting.or(usual.as_ref())?.clone()))
+            })
+            .collect();
         let sites = self.targets();
-        let fallback = self.default_scheme();
-        if self.plan.set_bits(&sites, bits, fallback.as_ref()) {
-            self.say_marked(sites.len());
+        if self.plan.set_bits(&sites, bits, |site| fallback.get(site).cloned()) {
+            self.say_marked(sites.len(), &[]);
             self.edited()
         } else {
             Vec::new()
@@ -44,36 +54,28 @@ impl App {
         self.set_bits(bits)
     }
 
-    /// Gives the targets the n-th choice. Of many layers it goes to the sites of the shown one's role only: what fits a
-    /// softmax does not fit a sum.
+    /// Gives the targets the n-th choice, where it fits: what is made for a softmax does not fit a sum.
     pub(super) fn choose(&mut self, place: usize) -> Vec<Effect> {
         let Some(choice) = self.choices().get(place) else {
             self.note(Level::Warning, format!("there is no quantizer {}", place + 1));
             return Vec::new();
         };
         let (scheme, bits) = (choice.scheme.clone(), self.compared_bits());
-        let role = self.site().map(|site| site.role);
-        let mut sites = self.target_views();
-        sites.retain(|site| Some(site.role) == role);
-        let sites: Vec<SiteId> = sites.into_iter().map(|site| site.site.clone()).collect();
+        let (sites, unfit) = self.fitting_targets(&scheme);
+        let unfit: Vec<String> = unfit.iter().map(|site| format!("{} ({})", site.site, site.role)).collect();
         self.choice = place;
-        if let (Some(role), []) = (role, sites.as_slice()) {
-            self.note(Level::Warning, format!("no marked layer has a {role} site; X clears the marks"));
+        if sites.is_empty() {
+            self.note(
+                Level::Warning,
+                format!("{scheme} fits no site of the marked layers; X clears the marks"),
+            );
             return Vec::new();
         }
         if self.plan.set_scheme(&sites, &scheme, bits) {
-            self.say_marked(sites.len());
+            self.say_marked(sites.len(), &unfit);
             self.edited()
         } else {
             Vec::new()
-        }
-    }
-
-    /// Says that an edit went to marked layers, which need not be on the screen.
-    fn say_marked(&mut self, sites: usize) {
-        if !self.layers.marked().is_empty() {
-            let word = if sites == 1 { "site" } else { "sites" };
-            self.note(Level::Info, format!("edited {sites} {word} of the marked layers; X clears the marks"));
         }
     }
 
@@ -95,30 +97,31 @@ impl App {
 
     /// Starts from a ready-made plan.
     pub(super) fn take_preset(&mut self, name: &str, plan: &Arc<Plan>) -> Vec<Effect> {
-        if self.plan.replace(plan, name) { self.edited() } else { Vec::new() }
+        if self.load(plan, name) { self.edited() } else { Vec::new() }
     }
 
-    /// The scheme for a site that has none yet: the best choice, or the first one offered.
-    fn default_scheme(&self) -> Option<bitloupe_quant::quantizer::Scheme> {
-        let best = self.best_choice().and_then(|(place, _)| self.choices().get(place));
-        best.map(|choice| choice.scheme.clone()).or_else(|| {
-            let model = self.model.as_ref()?;
-            let weight = self.site_id()?.slot == Slot::Weight;
-            if weight {
-                model.weight_schemes.first().cloned()
-            } else {
-                model.activation_schemes.first().cloned()
-            }
-        })
+    /// The best choice of the shown site, for sites that have no scheme yet.
+    fn best_scheme(&self) -> Option<Scheme> {
+        let (place, _) = self.best_choice()?;
+        Some(self.choices().get(place)?.scheme.clone())
+    }
+
+    /// What is offered first: it fits every site of its kind.
+    fn usual_scheme(&self) -> Option<Scheme> {
+        let model = self.model.as_ref()?;
+        let weight = self.site_id()?.slot == Slot::Weight;
+        if weight { model.weight_schemes.first().cloned() } else { model.activation_schemes.first().cloned() }
     }
 
     /// After any change of the plan: keep it, run the sample, fit the site, evaluate when idle.
     pub(super) fn edited(&mut self) -> Vec<Effect> {
         self.plan.generation = self.generation + 1;
         self.gather_facts();
-        // With nothing unsaved there is nothing to recover: a plan that says nothing clears the journal.
-        let kept = if self.plan.is_dirty() { self.plan.current() } else { self.float_plan() };
-        let mut effects = vec![Effect::Send(Request::Journal { plan: kept })];
+        let mut effects = vec![self.keep_plan()];
+        // That of the other side changes only when the first edit is made or the last one taken back.
+        if self.kept_hidden != (self.compare.is_some() && self.is_unsaved()) {
+            effects.push(self.keep());
+        }
         effects.extend(self.ask_sample());
         effects.extend(self.ask_site());
         effects
@@ -140,7 +143,7 @@ impl App {
     }
 
     /// A plan that names no site.
-    fn float_plan(&self) -> Arc<Plan> {
+    pub(super) fn float_plan(&self) -> Arc<Plan> {
         Arc::new(Plan::new(self.plan.current().model.clone()))
     }
 
@@ -222,8 +225,9 @@ impl App {
         let summary = |site: &bitloupe_quant::terms::SiteId| {
             self.summary_of.get(site).and_then(|place| self.summaries.get(*place)).map(SiteSummaryRef::from)
         };
-        self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary);
-        self.plan_name = self.plan.name(&model.presets);
+        let effect = |site: &SiteId| self.effect(site).map(|effect| effect.delta);
+        self.facts = Facts::gather(model, &self.plan, self.fitted.as_deref(), &summary, &effect);
+        self.plan_name = self.plan.name(&model.presets, self.snapshots.list());
         self.rebuild_layers();
     }
 

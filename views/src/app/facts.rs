@@ -20,6 +20,8 @@ pub struct LayerFacts {
     pub class: Option<Class>,
     /// The least predicted SQNR of the sites.
     pub decibels: Option<f64>,
+    /// Of the sites, the most harmful change of the figure, where it was measured.
+    pub effect: Option<f64>,
     /// Whether a rewrite that is on changes one of the sites.
     pub rewritten: bool,
     /// What the filter looks in, in lower case.
@@ -40,6 +42,7 @@ impl Facts {
         plan: &PlanState,
         fitted: Option<&PlanView>,
         summary: &dyn Fn(&SiteId) -> Option<SiteSummaryRef>,
+        effect: &dyn Fn(&SiteId) -> Option<f64>,
     ) -> Self {
         let decibels: HashMap<SiteId, f64> =
             fitted.map(|fitted| fitted.predicted_sqnr_db.iter().cloned().collect()).unwrap_or_default();
@@ -61,6 +64,7 @@ impl Facts {
                     } else {
                         facts.activations.push(bits);
                     }
+                    facts.effect = facts.effect.into_iter().chain(effect(&site.site)).reduce(f64::min);
                     roles.push(site.role);
                     let class = summary(&site.site).map(|summary| summary.class);
                     let worse = match (decibels.get(&site.site), facts.decibels) {
@@ -100,6 +104,11 @@ impl Facts {
     /// The least predicted SQNR of some layers.
     pub fn least(&self, layers: &[usize]) -> Option<f64> {
         layers.iter().filter_map(|layer| self.layer(*layer)?.decibels).reduce(f64::min)
+    }
+
+    /// The most harmful change of the figure of some layers.
+    pub fn worst(&self, layers: &[usize]) -> Option<f64> {
+        layers.iter().filter_map(|layer| self.layer(*layer)?.effect).reduce(f64::min)
     }
 
     /// The bits that some layers share: (weight, activation); `None` inside where they differ.

@@ -60,7 +60,9 @@ impl Jobs {
 
     /// Whether something runs that can be stopped.
     pub fn cancellable(&self) -> bool {
-        self.0.iter().any(|running| matches!(running.job, Job::Calibration | Job::Evaluation | Job::Export))
+        self.0.iter().any(|running| {
+            matches!(running.job, Job::Calibration | Job::Evaluation | Job::Export | Job::Sensitivity)
+        })
     }
 
     /// The job worth a line: a long one before a short one.
@@ -72,6 +74,7 @@ impl Jobs {
             Job::Evaluation => 3,
             Job::Sample => 4,
             Job::Site => 5,
+            Job::Sensitivity => 6,
         })
     }
 
@@ -88,6 +91,7 @@ pub const fn word(job: Job) -> &'static str {
         Job::Sample => "running the sample",
         Job::Evaluation => "evaluating",
         Job::Site => "fitting the site",
+        Job::Sensitivity => "measuring every site",
         Job::Export => "exporting",
         Job::Save => "saving",
     }

@@ -15,6 +15,9 @@ pub enum Sort {
     Order,
     /// The least predicted SQNR first.
     Decibels,
+    /// The change of the figure when only the layer's worst site is quantized, the most harmful first; layers that were
+    /// not measured come last.
+    Effect,
     /// The diagnosis.
     Class,
     /// Weight bits, then activation bits.
@@ -31,6 +34,7 @@ impl Sort {
         match self {
             Self::Order => "order",
             Self::Decibels => "dB",
+            Self::Effect => "effect",
             Self::Class => "class",
             Self::Bits => "bits",
             Self::Weights => "weights",
@@ -41,7 +45,8 @@ impl Sort {
     const fn next(self) -> Self {
         match self {
             Self::Order => Self::Decibels,
-            Self::Decibels => Self::Class,
+            Self::Decibels => Self::Effect,
+            Self::Effect => Self::Class,
             Self::Class => Self::Bits,
             Self::Bits => Self::Weights,
             Self::Weights => Self::Macs,
@@ -70,6 +75,10 @@ pub struct Layers {
     folded: HashSet<String>,
     matches: usize,
     marked: BTreeSet<usize>,
+    /// The marks that were taken away last.
+    cleared: BTreeSet<usize>,
+    /// Where a range of marks begins.
+    anchor: Option<usize>,
 }
 
 impl Layers {
@@ -77,7 +86,7 @@ impl Layers {
     pub fn open(&mut self, model: &ModelView) {
         self.tree = Tree::new(model.layers.iter().map(|layer| layer.name.as_str()));
         self.folded.clear();
-        self.marked.clear();
+        (self.marked, self.cleared, self.anchor) = Default::default();
     }
 
     /// The marked layers, also those that the filter hides.
@@ -88,6 +97,7 @@ impl Layers {
     /// Marks what the line under the cursor stands for, or takes the marks away if all of it is marked.
     pub fn toggle_mark(&mut self) {
         let layers = self.selected();
+        self.anchor = layers.last().copied();
         if layers.iter().all(|layer| self.marked.contains(layer)) {
             self.marked.retain(|layer| !layers.contains(layer));
         } else {
@@ -95,9 +105,64 @@ impl Layers {
         }
     }
 
-    /// Takes all marks away.
+    /// Takes all marks away; with none there, brings those back that were taken away last.
     pub fn unmark(&mut self) {
-        self.marked.clear();
+        self.anchor = None;
+        if self.marked.is_empty() {
+            self.marked = std::mem::take(&mut self.cleared);
+        } else {
+            self.cleared = std::mem::take(&mut self.marked);
+        }
+    }
+
+    /// Whether there are marks to take away or to bring back.
+    pub fn has_marks(&self) -> bool {
+        !self.marked.is_empty() || !self.cleared.is_empty()
+    }
+
+    /// Marks layers.
+    pub fn mark(&mut self, layers: impl IntoIterator<Item = usize>) {
+        self.marked.extend(layers);
+    }
+
+    /// Marks the unmarked of some layers and the other way round.
+    pub fn invert_marks(&mut self, layers: &[usize]) {
+        for layer in layers {
+            if !self.marked.remove(layer) {
+                self.marked.insert(*layer);
+            }
+        }
+    }
+
+    /// Marks the lines from the one where the last mark was set to the one under the cursor; says how many lines. Without
+    /// such a line on the table only the one under the cursor is marked, and a range begins there.
+    pub fn mark_range(&mut self) -> Option<usize> {
+        let has = |row: &Row, layer: usize| match &row.kind {
+            RowKind::Layer(own) => *own == layer,
+            RowKind::Group { layers, folded, .. } => *folded && layers.contains(&layer),
+        };
+        let from = self.anchor.and_then(|anchor| self.rows.iter().position(|row| has(row, anchor)));
+        let (first, last) = match from {
+            Some(from) => (from.min(self.cursor), from.max(self.cursor)),
+            None => (self.cursor, self.cursor),
+        };
+        self.anchor = self.selected().last().copied();
+        let mut found = BTreeSet::new();
+        for (place, row) in self.rows.iter().enumerate().take(last + 1).skip(first) {
+            match &row.kind {
+                RowKind::Layer(layer) => {
+                    found.insert(*layer);
+                }
+                // An open group's layers have lines of their own; all of them are meant only under the cursor.
+                RowKind::Group { layers, folded, .. } => {
+                    if *folded || (place == self.cursor && from.is_none()) {
+                        found.extend(layers.iter().copied());
+                    }
+                }
+            }
+        }
+        self.marked.extend(found);
+        from.map(|_| last - first + 1)
     }
 
     /// The lines.
@@ -182,6 +247,10 @@ impl Layers {
                 let value = |layer| fact(layer).and_then(|facts| facts.decibels).unwrap_or(f64::INFINITY);
                 value(a).total_cmp(&value(b))
             }),
+            Sort::Effect => order.sort_by(|a, b| {
+                let value = |layer| fact(layer).and_then(|facts| facts.effect).unwrap_or(f64::INFINITY);
+                value(a).total_cmp(&value(b))
+            }),
             Sort::Class => order.sort_by_key(|layer| fact(layer).map(|facts| facts.class)),
             Sort::Bits => {
                 order.sort_by_key(|layer| {
@@ -226,6 +295,21 @@ impl Layers {
             self.folded = self.tree.groups().map(str::to_owned).collect();
         } else {
             self.folded.clear();
+        }
+    }
+
+    /// Opens the groups around a layer; the lines are to be made anew.
+    pub fn unfold(&mut self, layer: usize) {
+        let Self { tree, folded, .. } = self;
+        folded.retain(|path| !tree.holds(path, layer));
+    }
+
+    /// Takes the cursor to a layer that has a line.
+    pub fn point_at(&mut self, layer: usize) {
+        let found = self.rows.iter().position(|row| row.kind == RowKind::Layer(layer));
+        if let Some(found) = found {
+            self.cursor = found;
+            self.clamp();
         }
     }
 

@@ -239,7 +239,7 @@ impl App {
             self.plan.replace(&grafted(&before, plan, &model.rewrites, scope), reason.as_str())
         } else {
             self.plan.remember(name, plan);
-            self.plan.replace(plan, reason.as_str())
+            self.load(plan, &reason)
         };
         if !changed {
             self.note(Level::Info, format!("{reason}: the plan is that already"));

@@ -5,6 +5,7 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 use tui_input::Input;
 
 use super::MethodForm;
+use super::snapshots::Naming;
 use crate::command::COMMANDS;
 
 /// One thing over the panes; it takes the keys.
@@ -20,6 +21,26 @@ pub enum Overlay {
     Presets(usize),
     /// Published methods with their bits and what they are applied to.
     Methods(MethodForm),
+    /// Snapshots of the plan; the cursor.
+    Snapshots(usize),
+    /// The name of a snapshot as it is typed.
+    Name {
+        /// The text.
+        input: Input,
+        /// Which snapshot.
+        of: Naming,
+    },
+    /// Plans to compare with; the cursor.
+    Compare(usize),
+    /// How two plans differ.
+    Diff {
+        /// The other plan.
+        with: DiffWith,
+        /// The line under the cursor.
+        cursor: usize,
+    },
+    /// Sites that the shown one's choice can be copied to; the cursor.
+    Siblings(usize),
     /// Rewrites that touch the layer; the cursor.
     Rewrites(usize),
     /// The filter as it is typed, and the one before.
@@ -35,6 +56,32 @@ pub enum Overlay {
     ConfirmQuit,
     /// The list of messages; lines scrolled up from the newest.
     Messages(usize),
+}
+
+impl Overlay {
+    /// Takes the cursor of a list to a line.
+    pub fn set_cursor(&mut self, line: usize) {
+        match self {
+            Self::Bits(cursor)
+            | Self::Presets(cursor)
+            | Self::Rewrites(cursor)
+            | Self::Snapshots(cursor)
+            | Self::Compare(cursor)
+            | Self::Siblings(cursor)
+            | Self::Diff { cursor, .. } => *cursor = line,
+            Self::Methods(form) => form.cursor = line,
+            _ => {}
+        }
+    }
+}
+
+/// What the plan is set against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiffWith {
+    /// The hidden side of the comparison.
+    Side,
+    /// The snapshot of this name.
+    Snapshot(String),
 }
 
 /// A search in the command table.

@@ -17,6 +17,8 @@ pub(super) enum Outcome {
     Close,
     /// It closes and a command runs.
     Run(Action),
+    /// It stays, below the one that it has opened.
+    Under,
 }
 
 impl App {
@@ -29,6 +31,11 @@ impl App {
             Overlay::Bits(cursor) => self.bits_key(cursor, key, &mut effects),
             Overlay::Presets(cursor) => self.presets_key(cursor, key, &mut effects),
             Overlay::Methods(form) => self.methods_key(form, key, &mut effects),
+            Overlay::Snapshots(cursor) => self.snapshots_key(cursor, key, &mut effects),
+            Overlay::Name { input, of } => self.name_key(input, of, key, &mut effects),
+            Overlay::Compare(cursor) => self.compare_key(cursor, key, &mut effects),
+            Overlay::Siblings(cursor) => self.siblings_key(cursor, key, &mut effects),
+            Overlay::Diff { with, cursor } => self.diff_key(with, cursor, key, &mut effects),
             Overlay::Rewrites(cursor) => self.rewrites_key(cursor, key, &mut effects),
             Overlay::Filter { input, before } => self.filter_key(input, before, key, &mut effects),
             Overlay::Sentence(input) => self.sentence_key(input, key, &mut effects),
@@ -37,6 +44,7 @@ impl App {
         };
         match outcome {
             Outcome::Keep => self.overlays.push(overlay),
+            Outcome::Under => self.overlays.insert(self.overlays.len().saturating_sub(1), overlay),
             Outcome::Close => {}
             Outcome::Run(action) => effects.extend(self.act(action, None)),
         }
@@ -147,7 +155,7 @@ impl App {
                 finder.input = joined(&finder.input);
                 finder.search();
             }
-            Some(Overlay::Sentence(input)) => *input = joined(input),
+            Some(Overlay::Sentence(input) | Overlay::Name { input, .. }) => *input = joined(input),
             Some(Overlay::Filter { input, .. }) => {
                 *input = joined(input);
                 input.value().clone_into(&mut self.layers.filter);
@@ -160,7 +168,7 @@ impl App {
     }
 }
 
-fn edit(input: &mut Input, key: KeyEvent) {
+pub(super) fn edit(input: &mut Input, key: KeyEvent) {
     // A stranger's terminal may send anything; a field takes no more than a line.
     const LONGEST: usize = 400;
     if input.value().chars().count() < LONGEST || !matches!(key.code, KeyCode::Char(_)) {

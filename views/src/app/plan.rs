@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::graft::asks_for;
-use bitloupe_quant::plan::{History, ModelRef, Plan, PlanEdit, SitePlan};
+use bitloupe_quant::plan::{History, ModelRef, Plan, PlanEdit, SitePlan, Snapshot};
 use bitloupe_quant::quantizer::Scheme;
 use bitloupe_quant::session::messages::Generation;
 use bitloupe_quant::terms::{Bits, SiteId};
@@ -46,6 +46,28 @@ impl PlanState {
         }
     }
 
+    /// The state of another plan beside this one: a history of its own, the same names.
+    #[must_use]
+    pub fn beside(&self, plan: &Arc<Plan>) -> Self {
+        Self {
+            generation: 0,
+            history: History::new((**plan).clone()),
+            now: Arc::clone(plan),
+            saving: None,
+            blank: false,
+            initial: self.initial.clone(),
+            remembered: self.remembered.clone(),
+            before_float: self.before_float.clone(),
+            bits_before_float: self.bits_before_float,
+        }
+    }
+
+    /// The same for a plan with edits that are nowhere saved.
+    #[must_use]
+    pub fn beside_unsaved(&self, plan: &Arc<Plan>) -> Self {
+        Self { history: History::unsaved((**plan).clone()), ..self.beside(plan) }
+    }
+
     /// The plan.
     pub fn current(&self) -> Arc<Plan> {
         Arc::clone(&self.now)
@@ -59,11 +81,14 @@ impl PlanState {
         self.remembered.truncate(KEPT);
     }
 
-    /// Its name: the ready-made plan it is nearest to, and how many sites differ from that.
-    pub fn name(&self, presets: &[(String, Arc<Plan>)]) -> String {
+    /// Its name: the ready-made plan or snapshot it is nearest to, and how many sites differ from that.
+    pub fn name(&self, presets: &[(String, Arc<Plan>)], snapshots: &[Snapshot]) -> String {
         let sites = self.now.sites().count();
-        let candidates = self.remembered.iter().chain(&self.initial).chain(presets);
-        let nearest = candidates
+        let made = self.remembered.iter().chain(&self.initial).chain(presets);
+        let kept = snapshots.iter().map(|snapshot| (&snapshot.name, &snapshot.plan));
+        // Of equal ones the name that a person gave.
+        let nearest = kept
+            .chain(made.map(|(name, plan)| (name, plan)))
             .map(|(name, plan)| (differences(&self.now, plan), name))
             .min_by_key(|(count, _)| *count);
         match nearest {
@@ -128,13 +153,18 @@ impl PlanState {
     }
 
     /// Gives sites some bits; those without a scheme get `fallback`. Steps of the same sites are undone at once.
-    pub fn set_bits(&mut self, sites: &[SiteId], bits: Bits, fallback: Option<&Scheme>) -> bool {
+    pub fn set_bits(
+        &mut self,
+        sites: &[SiteId],
+        bits: Bits,
+        fallback: impl Fn(&SiteId) -> Option<Scheme>,
+    ) -> bool {
         let what = if bits.is_float() { "float".to_owned() } else { format!("{bits} bits") };
         self.edit(sites, &what, true, |state, site| {
             if bits.is_float() {
                 return Some(SitePlan::Float);
             }
-            let scheme = state.scheme(site).or_else(|| fallback.cloned())?;
+            let scheme = state.scheme(site).or_else(|| fallback(site))?;
             Some(SitePlan::unfitted(scheme, bits))
         })
     }
@@ -147,12 +177,32 @@ impl PlanState {
         })
     }
 
-    /// Gives sites what one of them has. Says whether anything changed.
-    pub fn copy(&mut self, from: &SiteId, sites: &[SiteId]) -> bool {
-        let wanted = match self.now.site(from) {
+    /// A site's quantizer and bits without what was fitted.
+    fn unfitted(&self, site: &SiteId) -> SitePlan {
+        match self.now.site(site) {
             Some(SitePlan::Quantized { scheme, bits, .. }) => SitePlan::unfitted(scheme.clone(), *bits),
             _ => SitePlan::Float,
-        };
+        }
+    }
+
+    /// A site's bits and quantizer in words.
+    pub fn in_words(&self, site: &SiteId) -> String {
+        match self.now.site(site) {
+            Some(SitePlan::Quantized { scheme, bits, .. }) => format!("{bits} bits {scheme}"),
+            _ => "full precision".to_owned(),
+        }
+    }
+
+    /// How many sites have another quantizer or other bits than one of them.
+    pub fn count_unlike(&self, from: &SiteId, sites: &[SiteId]) -> usize {
+        let wanted = self.unfitted(from);
+        let now = |site| self.now.site(site).unwrap_or(&SitePlan::Float);
+        sites.iter().filter(|site| !same_choice(now(site), &wanted)).count()
+    }
+
+    /// Gives sites what one of them has. Says whether anything changed.
+    pub fn copy(&mut self, from: &SiteId, sites: &[SiteId]) -> bool {
+        let wanted = self.unfitted(from);
         self.edit(sites, &format!("as {from}"), false, |_, _| Some(wanted.clone()))
     }
 
@@ -225,7 +275,7 @@ impl PlanState {
 }
 
 /// Sites that two plans treat differently, and rewrites that only one of them has.
-fn differences(a: &Plan, b: &Plan) -> usize {
+pub(super) fn differences(a: &Plan, b: &Plan) -> usize {
     let float = &SitePlan::Float;
     let changed = a.sites().filter(|(site, plan)| !same_choice(plan, b.site(site).unwrap_or(float))).count();
     // A site that only the other plan names is float here.

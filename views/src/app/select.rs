@@ -94,17 +94,22 @@ impl App {
     }
 
     /// The targets with their roles.
-    pub(super) fn target_views(&self) -> Vec<&SiteView> {
+    fn target_views(&self) -> Vec<&SiteView> {
+        self.targets_in_layers().into_iter().map(|(_, site)| site).collect()
+    }
+
+    /// The targets with their layers.
+    pub(super) fn targets_in_layers(&self) -> Vec<(&LayerView, &SiteView)> {
         let Some(model) = &self.model else { return Vec::new() };
         let edited = self.edited_layers();
         let layers = edited.iter().filter_map(|layer| model.layers.get(*layer));
         if !self.edits_many() {
-            return layers.filter_map(|layer| self.site_of(layer)).collect();
+            return layers.filter_map(|layer| Some((layer, self.site_of(layer)?))).collect();
         }
         let weights = self.site_id().is_some_and(|site| site.slot == Slot::Weight);
         layers
-            .flat_map(|layer| &layer.sites)
-            .filter(|site| (site.site.slot == Slot::Weight) == weights)
+            .flat_map(|layer| layer.sites.iter().map(move |site| (layer, site)))
+            .filter(|(_, site)| (site.site.slot == Slot::Weight) == weights)
             .collect()
     }
 

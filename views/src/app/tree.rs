@@ -140,6 +140,11 @@ impl Tree {
         self.nodes.iter().filter(|node| !node.children.is_empty()).map(|node| node.path.as_str())
     }
 
+    /// Whether a layer lies in the group of a path.
+    pub fn holds(&self, path: &str, layer: usize) -> bool {
+        self.nodes.iter().any(|node| node.path == path && node.layers.contains(&layer))
+    }
+
     /// The lines with some groups folded and only some layers wanted.
     pub fn rows(&self, folded: &HashSet<String>, wanted: &dyn Fn(usize) -> bool) -> Vec<Row> {
         let mut rows = Vec::new();

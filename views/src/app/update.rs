@@ -1,12 +1,15 @@
 //! Where messages come in.
 
-use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{
+    KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
 use ratatui::layout::Position;
 
 use super::overlay::Overlay;
 use super::{App, Effect, Level, Msg, Pane};
 use crate::command::{Action, Key};
 use crate::layout::Screen;
+use crate::view::list_of;
 
 impl App {
     /// Takes a message; the state changes here and nowhere else.
@@ -71,9 +74,12 @@ impl App {
         let wheel = match mouse.kind {
             MouseEventKind::ScrollUp => Some(-1),
             MouseEventKind::ScrollDown => Some(1),
-            MouseEventKind::Down(MouseButton::Left) => None,
+            MouseEventKind::Down(MouseButton::Left | MouseButton::Right) => None,
             _ => return Vec::new(),
         };
+        if let Some(effects) = self.mouse_on_list(mouse, wheel) {
+            return effects;
+        }
         if let Some(overlay) = self.overlays.last_mut() {
             match (overlay, wheel) {
                 (Overlay::Help(finder) | Overlay::Palette(finder), Some(by)) => finder.step(by),
@@ -90,6 +96,9 @@ impl App {
         }
         let screen = Screen::of(self.area, self.focus, self.tab);
         let at = Position::new(mouse.column, mouse.row);
+        if wheel.is_none() && screen.header.contains(at) && self.compare.is_some() {
+            return self.act(Action::SwitchSide, None);
+        }
         if wheel.is_none()
             && let Some(pane) = screen.tab_at(at)
         {
@@ -97,15 +106,60 @@ impl App {
             return Vec::new();
         }
         let Some((pane, rect)) = screen.pane_at(at) else { return Vec::new() };
-        match wheel {
-            Some(by) => {
-                let focus = std::mem::replace(&mut self.focus, pane);
-                let effects = self.step(by);
-                self.focus = focus;
-                effects
-            }
-            None => self.click(pane, usize::from(at.y.saturating_sub(rect.y))),
+        if let Some(by) = wheel {
+            let focus = std::mem::replace(&mut self.focus, pane);
+            let effects = self.step(by);
+            self.focus = focus;
+            return effects;
         }
+        let row = usize::from(at.y.saturating_sub(rect.y));
+        let range = mouse.modifiers.contains(KeyModifiers::CONTROL);
+        if pane == Pane::Layers && (mouse.kind == MouseEventKind::Down(MouseButton::Right) || range) {
+            return self.click_mark(row, range);
+        }
+        self.click(pane, row)
+    }
+
+    /// Wheel and click on an overlay that is a list: a click takes the cursor to a line, a second one takes the line, one
+    /// beside the box closes it.
+    fn mouse_on_list(&mut self, mouse: MouseEvent, wheel: Option<isize>) -> Option<Vec<Effect>> {
+        let list = list_of(self, self.overlays.last()?)?;
+        let at = Position::new(mouse.column, mouse.row);
+        let code = match wheel {
+            Some(by) => {
+                if by < 0 {
+                    KeyCode::Up
+                } else {
+                    KeyCode::Down
+                }
+            }
+            None if !list.holds(self.area, at) => KeyCode::Esc,
+            None => {
+                let line = list.line_at(self.area, at)?;
+                if line != list.cursor {
+                    self.overlays.last_mut()?.set_cursor(line);
+                    return Some(Vec::new());
+                }
+                KeyCode::Enter
+            }
+        };
+        Some(self.overlay_key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    /// The right button marks a line, with Ctrl everything up to it.
+    fn click_mark(&mut self, row: usize, range: bool) -> Vec<Effect> {
+        let line = self.layers.offset + row.saturating_sub(2);
+        if row < 2 || line >= self.layers.rows().len() {
+            return Vec::new();
+        }
+        self.set_focus(Pane::Layers);
+        let effects = self.step(line as isize - self.layers.cursor as isize);
+        if range {
+            self.act(Action::MarkRange, None);
+        } else {
+            self.layers.toggle_mark();
+        }
+        effects
     }
 
     /// A click focuses the pane; on a line it takes the cursor there, and a second one enters it.

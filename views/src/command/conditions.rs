@@ -33,6 +33,17 @@ pub(super) fn presets(app: &App) -> Result<(), Reason> {
     if none { Err("the model brings no ready-made plans") } else { Ok(()) }
 }
 
+pub(super) fn measurable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.sample_count() == 0 {
+        Err("there are no samples")
+    } else if !app.calibration.complete {
+        Err("the calibration is not complete")
+    } else {
+        Ok(())
+    }
+}
+
 pub(super) fn methods(app: &App) -> Result<(), Reason> {
     alive(app)?;
     let none = app.model.as_ref().is_none_or(|model| model.methods.is_empty());
@@ -44,9 +55,32 @@ pub(super) fn rewritable(app: &App) -> Result<(), Reason> {
     if app.rewrites_in_reach().is_empty() { Err("no rewrite fits here") } else { Ok(()) }
 }
 
+pub(super) fn kept(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.snapshots.list().is_empty() {
+        Err("there are no snapshots; K keeps the plan as one")
+    } else {
+        Ok(())
+    }
+}
+
+pub(super) fn switchable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.compare.is_some() || !app.partners().is_empty() {
+        Ok(())
+    } else {
+        Err("there is no other plan; K keeps this one as a snapshot to compare with")
+    }
+}
+
+pub(super) fn compared(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.compare.is_some() { Ok(()) } else { Err("no two plans are compared; B chooses the other one") }
+}
+
 pub(super) fn marked(app: &App) -> Result<(), Reason> {
     open(app)?;
-    if app.layers.marked().is_empty() { Err("no layer is marked") } else { Ok(()) }
+    if app.layers.has_marks() { Ok(()) } else { Err("no layer is marked") }
 }
 
 pub(super) fn undoable(app: &App) -> Result<(), Reason> {

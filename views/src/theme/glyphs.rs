@@ -57,6 +57,8 @@ pub struct Glyphs {
     pub outlier: char,
     /// Minus sign of figures.
     pub minus: &'static str,
+    /// A change.
+    pub delta: &'static str,
     /// Plus or minus.
     pub plus_minus: &'static str,
     /// An arrow from one thing to another.
@@ -109,6 +111,7 @@ pub static UNICODE: Glyphs = Glyphs {
     kept: '·',
     outlier: '◂',
     minus: "−",
+    delta: "Δ",
     plus_minus: "±",
     arrow: "→",
     spinner: &["⠋", "⠙", "⠸", "⠴", "⠦", "⠇"],
@@ -168,6 +171,7 @@ pub static ASCII: Glyphs = Glyphs {
     kept: '.',
     outlier: '<',
     minus: "-",
+    delta: "d",
     plus_minus: "+/-",
     arrow: "->",
     spinner: &["|", "/", "-", "\\"],

@@ -1,11 +1,10 @@
 //! The list of widths.
 
 use bitloupe_quant::terms::Bits;
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{popup, text};
+use super::popup::List;
+use super::text;
 use crate::app::{App, decibels};
 
 /// The widths a site can be given, narrowest first: those that were scored, or the usual ones until then.
@@ -25,7 +24,7 @@ pub fn bits_offered(app: &App) -> Vec<Bits> {
     offered
 }
 
-pub(super) fn draw(app: &App, cursor: usize, area: Rect, buffer: &mut Buffer) {
+pub(super) fn list(app: &App, cursor: usize) -> List {
     let theme = &app.theme;
     let place = app.current_choice().or(app.best_choice().map(|(place, _)| place)).unwrap_or(0);
     let choice = app.choices().get(place);
@@ -50,6 +49,6 @@ pub(super) fn draw(app: &App, cursor: usize, area: Rect, buffer: &mut Buffer) {
             ])
         })
         .collect();
-    let label = choice.map_or(String::new(), |choice| format!(" Bits: {} ", choice.label));
-    popup::list(app, &label, &lines, cursor, area, buffer);
+    let title = choice.map_or(String::new(), |choice| format!(" Bits: {} ", choice.label));
+    List { title, lines, cursor, ..List::default() }
 }

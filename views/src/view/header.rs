@@ -6,8 +6,9 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::text;
+use super::{figures, text};
 use crate::app::App;
+use crate::app::compare::Side;
 
 /// One fact of the line; the lowest rank stays longest.
 struct Fact {
@@ -71,7 +72,9 @@ fn facts(app: &App) -> Vec<Fact> {
     };
     let counts = format!("{calibrated} {} {} samples", glyphs.dot, model.samples.len());
     facts.push(Fact { rank: 7, spans: vec![Span::styled(counts, theme.dim())] });
-    let mut spans = vec![Span::styled("plan ", theme.dim()), Span::raw(app.plan_name.clone())];
+    let mut spans = vec![Span::styled("plan ", theme.dim())];
+    spans.extend(sides(app));
+    spans.push(Span::raw(app.plan_name.clone()));
     if app.plan.is_dirty() {
         spans.push(Span::styled(format!(" {}", glyphs.dirty), theme.warn()));
     }
@@ -84,10 +87,28 @@ fn facts(app: &App) -> Vec<Fact> {
         let size = format!("{} ({}{:.0} %)", text::bytes(fitted.weight_bytes), glyphs.minus, saved * 100.0);
         facts.push(Fact { rank: 5, spans: vec![Span::styled(size, stale)] });
     }
+    if let Some((used, cap)) = app.set.as_ref().map(|set| set.cache).filter(|(_, cap)| *cap > 0) {
+        let text = format!("cache {} of {}", text::bytes(used as u64), text::bytes(cap as u64));
+        facts.push(Fact { rank: 9, spans: vec![Span::styled(text, theme.dim())] });
+    }
     if let Some(spans) = accuracy(app) {
         facts.push(Fact { rank: 2, spans });
     }
     facts
+}
+
+/// Which of two compared plans is shown: `A [B] `.
+fn sides(app: &App) -> Vec<Span<'static>> {
+    let Some(shown) = app.side() else { return Vec::new() };
+    let theme = &app.theme;
+    let letter = |side: Side| {
+        if side == shown {
+            Span::styled(format!("[{}]", side.letter()), theme.accent().patch(theme.strong()))
+        } else {
+            Span::styled(format!(" {} ", side.letter()), theme.dim())
+        }
+    };
+    vec![letter(Side::A), letter(Side::B), Span::raw(" ")]
 }
 
 /// mIoU of the set and the loss against full precision; faint while it is of an older plan.
@@ -107,15 +128,8 @@ fn accuracy(app: &App) -> Option<Vec<Span<'static>>> {
         stale.patch(theme.strong()),
     )];
     if let Some(float) = set.full_precision {
-        let loss = float - quantized;
-        let (sign, style) = match loss {
-            0.02.. => (theme.glyphs.down, theme.bad()),
-            0.0005.. => (theme.glyphs.down, theme.warn()),
-            -0.0005.. => ("=", theme.good()),
-            _ => (theme.glyphs.up, theme.good()),
-        };
-        let style = if current { style } else { theme.dim() };
-        spans.push(Span::styled(format!(" {sign} {}", text::share(loss.abs())), style));
+        let loss = figures::loss(app, float - quantized);
+        spans.push(if current { loss } else { loss.style(theme.dim()) });
     }
     spans.push(Span::styled(partial, theme.dim()));
     if !current && set.complete {

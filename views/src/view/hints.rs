@@ -9,6 +9,7 @@ use tui_input::Input;
 use super::text;
 use crate::app::jobs::{Running, duration, word};
 use crate::app::overlay::Overlay;
+use crate::app::snapshots::Naming;
 use crate::app::{App, Level};
 use crate::command::{COMMANDS, Command, Key};
 
@@ -29,6 +30,11 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u
                 first,
                 buffer,
             ));
+        }
+        Some(Overlay::Name { input, of }) => {
+            let label = if *of == Naming::New { "keep the plan as: " } else { "new name: " };
+            let note = "Enter keeps it, Esc does not";
+            return Some(prompt(app, label, input, note, first, buffer));
         }
         _ => {}
     }

@@ -19,23 +19,31 @@ pub fn page(rect: Rect) -> usize {
 
 /// Which columns have room.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each column stands for itself")]
 struct Columns {
     name: usize,
     op: bool,
     class: bool,
     share: bool,
+    effect: bool,
 }
 
 impl Columns {
     const BITS: usize = 3;
     const CLASS: usize = 16;
     const DECIBELS: usize = 7;
+    const EFFECT: usize = 7;
     const OP: usize = 11;
     const SHARE: usize = 6;
 
-    fn of(width: usize) -> Self {
+    fn of(width: usize, effects: bool) -> Self {
         let fixed = Self::BITS + Self::BITS + 2 + Self::DECIBELS;
-        let mut columns = Self { name: width.saturating_sub(fixed), op: false, class: false, share: false };
+        let mut columns =
+            Self { name: width.saturating_sub(fixed), op: false, class: false, share: false, effect: false };
+        columns.effect = effects && columns.name >= 12 + Self::EFFECT;
+        if columns.effect {
+            columns.name -= Self::EFFECT;
+        }
         columns.class = columns.name >= 12 + Self::CLASS;
         if columns.class {
             columns.name -= Self::CLASS;
@@ -57,7 +65,7 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let block = frame(app, Pane::Layers).title(title(app));
     let inner = block.inner(area);
     block.render(area, buffer);
-    let columns = Columns::of(usize::from(inner.width));
+    let columns = Columns::of(usize::from(inner.width), !app.effects.is_empty());
     let header = Rect { height: inner.height.min(1), ..inner };
     head(app, columns).render(header, buffer);
     let total_macs = app.model.as_ref().map_or(0, |model| model.macs);
@@ -115,7 +123,11 @@ fn head(app: &App, columns: Columns) -> Line<'static> {
     if columns.class {
         parts.push(format!("{:<width$}", "class", width = Columns::CLASS));
     }
-    parts.push(format!("{:>width$}", "dB", width = Columns::DECIBELS - 1));
+    parts.push(format!("{:>width$} ", "dB", width = Columns::DECIBELS - 2));
+    if columns.effect {
+        let name = format!("{}{}", app.theme.glyphs.delta, app.effects.metric.of_one());
+        parts.push(format!("{name:>width$}", width = Columns::EFFECT));
+    }
     Line::styled(parts.concat(), app.theme.dim())
 }
 
@@ -190,6 +202,9 @@ fn layer_cells(app: &App, layer: usize, columns: Columns, total_macs: u64, line:
         line.push_span(format!("{:<width$}", class, width = Columns::CLASS));
     }
     decibel_cell(app, facts.decibels, line);
+    if columns.effect {
+        effect_cell(app, facts.effect, line);
+    }
 }
 
 fn group_cells(app: &App, layers: &[usize], folded: bool, columns: Columns, line: &mut Line<'static>) {
@@ -212,6 +227,9 @@ fn group_cells(app: &App, layers: &[usize], folded: bool, columns: Columns, line
     }
     if folded {
         decibel_cell(app, app.facts.least(layers), line);
+        if columns.effect {
+            effect_cell(app, app.facts.worst(layers), line);
+        }
     }
 }
 
@@ -227,6 +245,18 @@ fn decibel_cell(app: &App, value: Option<f64>, line: &mut Line<'static>) {
         }
         None => line.push_span(Span::styled(format!("{:>5} ", app.theme.glyphs.none), app.theme.dim())),
     }
+}
+
+/// The change of the figure; a hundredth is worth a colour.
+fn effect_cell(app: &App, value: Option<f64>, line: &mut Line<'static>) {
+    let theme = &app.theme;
+    let (text, style) = match value {
+        None => (theme.glyphs.none.to_owned(), theme.dim()),
+        Some(value) if value <= -0.01 => (text::change(value, theme.glyphs), theme.bad()),
+        Some(value) if value <= -0.002 => (text::change(value, theme.glyphs), theme.warn()),
+        Some(value) => (text::change(value, theme.glyphs), theme.dim()),
+    };
+    line.push_span(Span::styled(format!("{text:>width$}", width = Columns::EFFECT), style));
 }
 
 fn bits_style(app: &App, bits: Option<Bits>) -> Style {

@@ -1,14 +1,12 @@
 //! The list of ready-made plans.
 
-use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::popup;
+use super::popup::List;
 use crate::app::App;
 
-pub(super) fn draw(app: &App, cursor: usize, area: Rect, buffer: &mut Buffer) {
-    let Some(model) = &app.model else { return };
+pub(super) fn list(app: &App, cursor: usize) -> List {
+    let Some(model) = &app.model else { return List::default() };
     let lines: Vec<Line> = model
         .presets
         .iter()
@@ -21,5 +19,5 @@ pub(super) fn draw(app: &App, cursor: usize, area: Rect, buffer: &mut Buffer) {
             ])
         })
         .collect();
-    popup::list(app, " Start from (u takes it back) ", &lines, cursor, area, buffer);
+    List { title: " Start from (u takes it back) ".to_owned(), lines, cursor, ..List::default() }
 }

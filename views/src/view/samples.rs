@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use super::{answer, frame, text};
+use crate::app::compare::Side;
 use crate::app::{App, MaskView, Pane};
 use crate::widget::mask::{Tint, legend, uses_letters};
 use crate::widget::picture::fit;
@@ -201,6 +202,16 @@ fn figures(app: &App, room: usize) -> Line<'static> {
     line
 }
 
+/// What the answer under a plan is called.
+fn plan_word(app: &App, current: bool) -> &'static str {
+    match app.side() {
+        _ if !current => "plan before",
+        Some(Side::A) => "plan A",
+        Some(Side::B) => "plan B",
+        None => "this plan",
+    }
+}
+
 fn caption(app: &App, view: MaskView, has_truth: bool, current: bool, room: u16) -> Line<'static> {
     let theme = &app.theme;
     let named = |tint: Tint, name: &'static str| {
@@ -215,7 +226,7 @@ fn caption(app: &App, view: MaskView, has_truth: bool, current: bool, room: u16)
         MaskView::Truth | MaskView::All if has_truth => named(Tint::Truth, "truth"),
         MaskView::Truth | MaskView::All => Line::styled("picture (no truth)", theme.dim()),
         MaskView::Float => named(Tint::Float, if room < 20 { "fp" } else { "full precision" }),
-        MaskView::Quantized => named(Tint::Quantized, if current { "this plan" } else { "plan before" }),
+        MaskView::Quantized => named(Tint::Quantized, plan_word(app, current)),
         MaskView::Difference if room < 20 => Line::styled("difference", theme.dim()),
         MaskView::Difference => {
             let mut line = Line::default();

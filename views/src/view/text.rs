@@ -91,6 +91,18 @@ pub fn count(number: u64) -> String {
     }
 }
 
+/// A change of a share, without the zero before the point: `−.031`, `+.004`, ` .000`.
+pub fn change(value: f64, glyphs: &Glyphs) -> String {
+    let text = share(value.abs());
+    let zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    let sign = match value {
+        _ if zero => " ",
+        value if value < 0.0 => glyphs.minus,
+        _ => "+",
+    };
+    format!("{sign}{text}")
+}
+
 /// A share as `.742`.
 pub fn share(value: f64) -> String {
     let text = format!("{value:.3}");

@@ -43,6 +43,7 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         return vec![Line::styled(text, theme.dim())];
     };
     let mut lines = vec![Line::from(summary.sentence.as_str())];
+    lines.extend(effect(app));
     lines.extend(remedy(app));
     lines.extend(rewrites(app));
     let facts: Vec<String> = summary.evidence.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -57,6 +58,24 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         lines.push(Line::styled(text, theme.bad()));
     }
     lines
+}
+
+/// What was measured of this site.
+fn effect(app: &App) -> Option<Line<'static>> {
+    let theme = &app.theme;
+    let effect = app.effect(app.site_id()?)?;
+    let db = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), text::decibels);
+    let style = if effect.delta <= -0.01 { theme.bad() } else { theme.strong() };
+    let change = format!("{} {}", app.effects.metric.name(), text::change(effect.delta, theme.glyphs));
+    Some(Line::from(vec![
+        Span::styled(change, style),
+        Span::raw(format!(
+            " when only it is quantized ({} samples); the layer's output {} dB, under the whole plan {} dB",
+            effect.samples,
+            db(effect.isolated_sqnr_db),
+            db(effect.cumulative_sqnr_db)
+        )),
+    ]))
 }
 
 /// The rewrites that the plan's values of this site go through.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bitloupe_quant::eval::answer::{Answer, Metric};
 use bitloupe_quant::eval::metrics::BinaryMask;
 use bitloupe_quant::method::MethodBits;
-use bitloupe_quant::plan::{ModelRef, Plan, Rewrite, SitePlan};
+use bitloupe_quant::plan::{Kept, ModelRef, Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::session::messages::{
     ChoiceView, Event, Generation, HistogramView, Job, LayerView, MethodView, ModelView, Picture, PlanView,
-    Request, RewriteView, SampleInfo, SampleView, SetView, SiteDetail, SiteSummary, SiteView,
+    Request, RewriteView, SampleInfo, SampleView, SensitivityView, SetView, SiteDetail, SiteEffect,
+    SiteSummary, SiteView,
 };
 use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
 
@@ -144,6 +145,7 @@ pub fn model() -> ModelView {
         calibration_samples: 32,
         samples,
         recovered: None,
+        kept: Kept::default(),
         presets: Vec::new(),
         weight_schemes: schemes().into_iter().take(4).map(|(scheme, _)| scheme).collect(),
         activation_schemes: schemes().into_iter().map(|(scheme, _)| scheme).collect(),
@@ -548,6 +550,44 @@ pub fn set(model: &ModelView, generation: Generation, plan: &Plan, samples: usiz
         quantized: Some(miou),
         agreement: miou / 0.803,
         per_sample: (0..samples).map(|number| (number, miou)).collect(),
+        cache: (123 << 20, 512 << 20),
+    }
+}
+
+/// What every quantized site costs: what is far down the list of layers costs less, weights little.
+pub fn sensitivity(
+    model: &ModelView,
+    generation: Generation,
+    plan: &Arc<Plan>,
+    samples: usize,
+) -> SensitivityView {
+    let fitted = plan_view(model, generation, plan).plan;
+    let mut sites: Vec<SiteEffect> = Vec::new();
+    for (place, layer) in model.layers.iter().enumerate() {
+        for site in &layer.sites {
+            if fitted.site(&site.site).is_none_or(|choice| choice.bits().is_float()) {
+                continue;
+            }
+            let worth = if site.site.slot == bitloupe_quant::terms::Slot::Weight { 0.001 } else { 0.06 };
+            let delta = -worth / (1.0 + place as f64);
+            sites.push(SiteEffect {
+                site: site.site.clone(),
+                isolated_sqnr_db: Some(20.0 + place as f64),
+                cumulative_sqnr_db: Some(12.5),
+                delta,
+                agreement: 1.0 + 2.0 * delta,
+                samples,
+            });
+        }
+    }
+    sites.sort_by(|a, b| a.delta.total_cmp(&b.delta));
+    SensitivityView {
+        generation,
+        plan: fitted,
+        metric: Metric::Miou,
+        sites,
+        samples,
+        complete: samples >= 32,
     }
 }
 
@@ -566,6 +606,9 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
         Request::Evaluate { generation, plan } => {
             vec![Event::Set(Arc::new(set(model, *generation, plan, model.samples.len())))]
         }
+        Request::Sweep { generation, plan } => {
+            vec![Event::Sensitivity(Arc::new(sensitivity(model, *generation, plan, 32)))]
+        }
         Request::Site { generation, site, plan } => {
             vec![Event::Site(Arc::new(detail(model, *generation, site, plan)))]
         }
@@ -578,7 +621,7 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
             }]
         }
         Request::Save { path, .. } => vec![Event::Saved { path: path.clone() }],
-        Request::Journal { .. } | Request::Quit => Vec::new(),
+        Request::Journal { .. } | Request::Keep { .. } | Request::Quit => Vec::new(),
         Request::Cancel => vec![Event::Cancelled { job: Job::Calibration }],
     }
 }

@@ -9,7 +9,7 @@ use super::words;
 use crate::eval::answer::{Answer, Sheet};
 use crate::eval::metrics::Scores;
 use crate::eval::output_loss::between_outputs;
-use crate::exec::{Cancel, Quantization};
+use crate::exec::{Cancel, NoTap, Quantization};
 use crate::quantizer::Params;
 use crate::session::{FittedPlan, Session, SessionError};
 use crate::terms::SiteId;
@@ -99,8 +99,9 @@ impl Session {
                 let inputs = self.sample_inputs(set, index, None)?;
                 let (mut full, mut answers, mut losses) = (None, Vec::with_capacity(RUNS), Vec::new());
                 for (engine, plan) in &runs {
-                    let outputs = self.outputs(engine, &inputs, plan, None, cancel)?.0;
-                    answers.push(self.read(&inputs, &outputs)?);
+                    let run = engine.run(&inputs.values, plan, None, &mut NoTap, cancel)?;
+                    let outputs = self.named(run.outputs);
+                    answers.push(self.read(&outputs, inputs.geometry.as_ref())?);
                     let full = full.get_or_insert_with(|| outputs.clone());
                     losses.push(between_outputs(&self.model.task, full, &outputs));
                 }

@@ -1,0 +1,150 @@
+//! The session behind its channels: what is kept between requests and between sessions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitloupe_quant::models::ModelFiles;
+use bitloupe_quant::plan::{Figures, Kept, Plan, Snapshot};
+use bitloupe_quant::session::Options;
+use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SetView};
+use bitloupe_quant::session::worker::{SessionHandle, start};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
+}
+
+/// A session on a small model with two pictures, its state in `dir`.
+fn open(dir: &Path) -> (SessionHandle, Arc<ModelView>) {
+    let model = fixture("vit_tiny_hf");
+    for picture in ["image0.png", "image1.png"] {
+        std::fs::copy(model.join(picture), dir.join(picture)).unwrap();
+    }
+    let set = dir.join("samples.jsonl");
+    std::fs::write(&set, "{\"image\": \"image0.png\"}\n{\"image\": \"image1.png\"}\n").unwrap();
+    let options = Options {
+        calibration: Some(set.clone()),
+        samples: Some(set),
+        threads: Some(2),
+        ..Options::new(ModelFiles::Path(model))
+    };
+    let session = start(options, Some(dir.join("state")));
+    let view = wait(&session, |event| match event {
+        Event::Opened(view) => Some(Arc::clone(view)),
+        _ => None,
+    });
+    (session, view)
+}
+
+/// The first event that is wanted; the ones before are dropped.
+#[track_caller]
+fn wait<T>(session: &SessionHandle, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    loop {
+        let event = session.events.recv_timeout(Duration::from_mins(1)).expect("an answer");
+        assert!(!matches!(event, Event::Failed { .. }), "{event:?}");
+        if let Some(found) = wanted(&event) {
+            return found;
+        }
+    }
+}
+
+#[track_caller]
+fn show(session: &SessionHandle, generation: u64, plan: &Arc<Plan>) -> Arc<SampleView> {
+    let plan = Arc::clone(plan);
+    session.requests.send(Request::Show { generation, plan, sample: 0, text: None }).unwrap();
+    wait(session, |event| match event {
+        Event::Plan(view) => {
+            assert_eq!(view.generation, generation);
+            None
+        }
+        Event::Sample(view) => Some(Arc::clone(view)),
+        _ => None,
+    })
+}
+
+/// The figures of the set, and whether samples had to run for them.
+#[track_caller]
+fn evaluate(session: &SessionHandle, generation: u64, plan: &Arc<Plan>) -> (Arc<SetView>, bool) {
+    session.requests.send(Request::Evaluate { generation, plan: Arc::clone(plan) }).unwrap();
+    let ran = std::cell::Cell::new(false);
+    let set = wait(session, |event| {
+        ran.set(ran.get() || matches!(event, Event::Progress { job: Job::Evaluation, .. }));
+        match event {
+            Event::Set(set) if set.complete => Some(Arc::clone(set)),
+            _ => None,
+        }
+    });
+    (set, ran.get())
+}
+
+fn calibrate(session: &SessionHandle) {
+    session.requests.send(Request::Calibrate).unwrap();
+    wait(session, |event| matches!(event, Event::Calibrated { complete: true, .. }).then_some(()));
+}
+
+fn preset(view: &ModelView, name: &str) -> Arc<Plan> {
+    let found = view.presets.iter().find(|(preset, _)| preset == name);
+    Arc::clone(&found.unwrap().1)
+}
+
+#[test]
+fn going_back_to_a_plan_runs_nothing_and_answers_the_new_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, view) = open(dir.path());
+    calibrate(&session);
+    let (a, b) = (preset(&view, "W8A8 minmax"), preset(&view, "W4A4 minmax"));
+    let (first, other) = (show(&session, 1, &a), show(&session, 2, &b));
+    assert_ne!(first.quantized, other.quantized);
+    // The same plan, whether it is the same value or an equal one.
+    for (generation, plan) in [(3, Arc::clone(&a)), (4, Arc::new(Plan::clone(&a)))] {
+        let again = show(&session, generation, &plan);
+        assert_eq!((again.generation, again.nodes_run), (generation, 0));
+        assert_eq!(again.quantized, first.quantized);
+        assert_eq!(again.full_precision, first.full_precision);
+    }
+    let (of_a, ran) = evaluate(&session, 5, &a);
+    assert!(ran && evaluate(&session, 6, &b).1, "each for the first time");
+    let (again, ran) = evaluate(&session, 7, &a);
+    assert_eq!((again.generation, &again.per_sample, ran), (7, &of_a.per_sample, false));
+    session.requests.send(Request::Quit).unwrap();
+}
+
+#[test]
+fn snapshots_and_the_plan_in_work_outlive_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, view) = open(dir.path());
+    assert!(view.kept.is_empty() && view.recovered.is_none());
+    let (snapshot, edited) = (preset(&view, "W4A4 minmax"), preset(&view, "W6A6 minmax"));
+    let kept = Kept::new(
+        vec![Snapshot { name: "narrow".into(), figures: Figures::default(), plan: snapshot }],
+        None,
+    );
+    session.requests.send(Request::Keep { kept: kept.clone() }).unwrap();
+    session.requests.send(Request::Journal { plan: Arc::clone(&edited) }).unwrap();
+    // An export of the snapshot is no export of the plan that is edited.
+    calibrate(&session);
+    let plan = Arc::clone(&kept.snapshots[0].plan);
+    session.requests.send(Request::Export { plan, folder: dir.path().join("out") }).unwrap();
+    wait(&session, |event| matches!(event, Event::Exported { .. }).then_some(()));
+    // No `Quit`: a session that is gone all at once.
+    drop(session);
+    let (session, view) = open(dir.path());
+    assert_eq!(view.kept, kept);
+    assert_eq!(view.recovered.as_ref(), Some(&edited));
+    // Saved: the plan needs no journal, the snapshots stay.
+    calibrate(&session);
+    session.requests.send(Request::Save { plan: edited, path: dir.path().join("plan.json") }).unwrap();
+    wait(&session, |event| matches!(event, Event::Saved { .. }).then_some(()));
+    drop(session);
+    let (session, view) = open(dir.path());
+    assert_eq!((&view.kept, &view.recovered), (&kept, &None));
+    // What cannot be kept is said.
+    let other = Arc::new(Plan::new(bitloupe_quant::plan::ModelRef::default()));
+    let snapshots = vec![Snapshot { name: "other".into(), figures: Figures::default(), plan: other }];
+    session.requests.send(Request::Keep { kept: Kept::new(snapshots, None) }).unwrap();
+    let said = wait(&session, |event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    });
+    assert!(said.contains("the snapshots are not kept"), "{said}");
+}

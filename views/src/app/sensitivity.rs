@@ -1,0 +1,113 @@
+//! What sites cost, as far as it was measured.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bitloupe_quant::eval::answer::Metric;
+use bitloupe_quant::plan::{Plan, Rewrite, SitePlan};
+use bitloupe_quant::session::messages::{Job, Request, SensitivityView, SiteEffect};
+use bitloupe_quant::terms::SiteId;
+
+use super::layers::Sort;
+use super::{App, Effect, Level};
+
+/// The effects of sites. An effect is of a site's choice alone, so it holds for every plan with the same choice there and
+/// the same rewrites.
+#[derive(Debug, Clone, Default)]
+pub struct Effects {
+    by_site: HashMap<SiteId, (SiteEffect, SitePlan)>,
+    rewrites: Vec<Rewrite>,
+    /// The figure that changes.
+    pub metric: Metric,
+}
+
+impl Effects {
+    /// Takes a table that was measured.
+    fn take(&mut self, view: &SensitivityView) {
+        if self.rewrites != view.plan.rewrites || self.metric != view.metric {
+            self.by_site.clear();
+            self.rewrites.clone_from(&view.plan.rewrites);
+            self.metric = view.metric;
+        }
+        for effect in &view.sites {
+            if let Some(choice) = view.plan.site(&effect.site) {
+                self.by_site.insert(effect.site.clone(), (effect.clone(), choice.clone()));
+            }
+        }
+    }
+
+    /// What a site costs under a plan, if that was measured.
+    pub fn of(&self, plan: &Plan, site: &SiteId) -> Option<&SiteEffect> {
+        let (effect, choice) = self.by_site.get(site)?;
+        let same = |(a, b): (&Rewrite, &Rewrite)| (&a.rewrite, &a.layer) == (&b.rewrite, &b.layer);
+        let rewritten =
+            plan.rewrites.len() == self.rewrites.len() && plan.rewrites.iter().zip(&self.rewrites).all(same);
+        (rewritten && same_choice(plan.site(site)?, choice)).then_some(effect)
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.by_site.is_empty()
+    }
+}
+
+/// Whether two entries are the same choice; numbers count only where both have them.
+fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
+    match (a, b) {
+        (SitePlan::Float, SitePlan::Float) => true,
+        (
+            SitePlan::Quantized { scheme, bits, params },
+            SitePlan::Quantized { scheme: other, bits: others, params: theirs },
+        ) => scheme == other && bits == others && (params.is_none() || theirs.is_none() || params == theirs),
+        _ => false,
+    }
+}
+
+impl App {
+    /// What a site costs under the present plan, if that was measured.
+    pub fn effect(&self, site: &SiteId) -> Option<&SiteEffect> {
+        self.effects.of(&self.plan.current(), site)
+    }
+
+    /// Measures what each site costs, and sorts by it.
+    pub(super) fn ask_sensitivity(&mut self) -> Vec<Effect> {
+        self.layers.sort = Sort::Effect;
+        self.layers.reversed = false;
+        self.rebuild_layers();
+        let plan = self.plan.current();
+        let quantized = plan.sites().filter(|(_, choice)| !matches!(choice, SitePlan::Float));
+        let mut known = true;
+        let mut any = false;
+        for (site, _) in quantized {
+            any = true;
+            known &= self.effect(&site).is_some();
+        }
+        if !any {
+            self.note(Level::Warning, "the plan quantizes nothing: every site is float");
+            return Vec::new();
+        }
+        if known && !self.jobs.runs(Job::Sensitivity) {
+            self.note(Level::Info, "every site is measured under this plan; sorted by it");
+            return self.ask_site();
+        }
+        let generation = self.next_generation();
+        self.jobs.start(Job::Sensitivity);
+        vec![Effect::Send(Request::Sweep { generation, plan })]
+    }
+
+    /// A table arrives.
+    pub(super) fn measured(&mut self, view: &Arc<SensitivityView>) {
+        self.effects.take(view);
+        if view.complete {
+            self.jobs.end(Job::Sensitivity);
+            let text = format!(
+                "measured {} sites on {} samples; > sorts by other columns",
+                view.sites.len(),
+                view.samples
+            );
+            self.note(Level::Info, text);
+        }
+        self.gather_facts();
+        self.rebuild_layers();
+    }
+}

@@ -191,3 +191,110 @@ fn what_cannot_be_explained_is_an_error_that_says_so() {
     let remedy = Remedy::Rewrite { rewrite: "magic".into(), layer: NORM.into() };
     assert!(matches!(session.remedied(&plan, &id(QUERY), &remedy), Err(SessionError::UnknownRewrite { .. })));
 }
+
+#[test]
+fn a_remedy_is_confirmed_by_a_run() {
+    let (session, plan) = sound();
+    let bad = spoiled(&session, &plan, |plan| {
+        let mut params = params(plan, NORMALISED);
+        params.scale[0] /= 16.0;
+        plan.set(&id(NORMALISED), Some(SitePlan::fitted(params)));
+    });
+    let found = session.explain_site(&id(NORMALISED), &bad).unwrap();
+    let remedy = &found.remedies[0].remedy;
+    let mut steps = Vec::new();
+    let try_it = |remedy: &Remedy, samples, cancel: &Cancel, steps: &mut Vec<(usize, usize)>| {
+        session
+            .confirm(&id(NORMALISED), &bad, remedy, samples, cancel, |done, total| steps.push((done, total)))
+    };
+    let confirmed = try_it(remedy, 2, &Cancel::default(), &mut steps).unwrap();
+    assert_eq!((confirmed.samples, steps.first(), steps.last()), (2, Some(&(0, 2)), Some(&(2, 2))));
+    let [before, after] = confirmed.alone;
+    assert!(after.output_loss < 0.2 * before.output_loss, "{confirmed:?}");
+    assert!(confirmed.after.output_loss < confirmed.before.output_loss, "{confirmed:?}");
+    assert!(confirmed.after.agreement >= confirmed.before.agreement, "{confirmed:?}");
+    assert!(confirmed.full_precision.is_some() && confirmed.before.truth.is_some());
+    assert!(confirmed.sentence.ends_with(": confirmed."), "{}", confirmed.sentence);
+    // The figures are those of an evaluation of the first samples, whatever ran beside.
+    assert_eq!(try_it(remedy, 2, &Cancel::default(), &mut steps).unwrap(), confirmed);
+
+    let stopped = Cancel::default();
+    stopped.cancel();
+    assert!(try_it(remedy, 2, &stopped, &mut steps).unwrap_err().is_cancelled());
+    let error = try_it(&Remedy::Recalibrate, 2, &Cancel::default(), &mut steps).unwrap_err();
+    assert!(matches!(error, SessionError::NoChange { .. }), "{error}");
+}
+
+#[test]
+fn without_samples_there_is_nothing_to_confirm_on() {
+    let mut session = open();
+    session.limit_samples(0);
+    let plan = session.fit_plan(&session.float_plan()).unwrap();
+    let remedy = Remedy::Exchange { with: id(KEY) };
+    let error = session.confirm(&id(QUERY), &plan, &remedy, 2, &Cancel::default(), |_, _| {}).unwrap_err();
+    assert!(matches!(error, SessionError::NoSamples), "{error}");
+    let whole = session.explain(&plan, None, 2, &Cancel::default(), |_, _| {}).unwrap();
+    assert_eq!(whole.sites.len(), 0);
+    assert!(whole.sentences[0].contains("Nothing is quantized"), "{:?}", whole.sentences);
+    assert_eq!(whole.swapped_text_left_out, Some("nothing is quantized"));
+}
+
+#[test]
+fn a_whole_model_is_explained_with_its_sentences_swapped() {
+    let (session, plan) = sound();
+    let fitted = session.fit_plan(&plan).unwrap();
+    let (cancel, nothing) = (Cancel::default(), |_: usize, _: usize| {});
+    let whole = session.explain(&fitted, None, 2, &cancel, nothing).unwrap();
+    assert_eq!(whole.sites.len(), fitted.params.iter().flatten().count());
+    let sqnr: Vec<f64> = whole.sites.iter().map(|site| site.present.as_ref().unwrap().sqnr_db).collect();
+    assert!(sqnr.is_sorted(), "{sqnr:?}");
+    let swapped = whole.swapped_text.unwrap();
+    assert!(swapped.text_matters && swapped.samples == 2, "{swapped:?}");
+    assert!((swapped.quantized - swapped.full_precision).abs() < 0.2, "{swapped:?}");
+    for group in &whole.groups {
+        assert!(group.gain_db[0] >= 3.0 && !group.sites.is_empty(), "{group:?}");
+    }
+
+    // A ranking puts its sites first; those it does not name follow.
+    let place = |site: &str| session.model().graph.site_index(&id(site)).unwrap();
+    let ranking = [(place(KEY), -0.01), (place(RELU), -0.2)];
+    let ranked = session.explain(&fitted, Some(&ranking), 1, &cancel, nothing).unwrap();
+    let first: Vec<String> = ranked.sites.iter().take(2).map(|site| site.site.to_string()).collect();
+    assert_eq!((first, ranked.ranked_by), (vec![RELU.to_owned(), KEY.to_owned()], "ranking"));
+
+    // What the picture takes from the sentence is rounded to nothing.
+    let deaf = spoiled(&session, &plan, |plan| {
+        for stage in 0..4 {
+            for part in ["f_key.0:input", "f_value.0:input"] {
+                let site = format!("backbone.layers.{stage}.fusion.image_lang_att.{part}");
+                let mut params = params(plan, &site);
+                params.scale[0] = 1e6;
+                plan.set(&id(&site), Some(SitePlan::fitted(params)));
+            }
+        }
+    });
+    let whole = session.explain(&deaf, None, 2, &cancel, nothing).unwrap();
+    let swapped = whole.swapped_text.unwrap();
+    assert!(!swapped.text_matters && swapped.quantized > 0.99, "{swapped:?}");
+    assert!(whole.sentences.iter().any(|sentence| sentence.contains("masks ignore the sentence")));
+    assert_eq!(whole.faults[0].fault, "wrong-range");
+    assert_eq!(whole.faults[0].sites.len(), 8, "{:?}", whole.faults);
+
+    let stopped = Cancel::default();
+    stopped.cancel();
+    assert!(session.explain(&fitted, None, 2, &stopped, nothing).unwrap_err().is_cancelled());
+    assert!(session.prepare_explanations(&fitted, &stopped, nothing).unwrap_err().is_cancelled());
+    assert!(!session.is_prepared(&fitted));
+}
+
+#[test]
+fn sentences_are_swapped_only_where_they_are_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/deit_dist_tiny_hf");
+    let session = Session::open(&Options::new(ModelFiles::Path(folder))).unwrap();
+    // Weights need no calibration.
+    let plan = session.method_plan("minmax", &MethodBits::new(Bits::EIGHT, Bits::FLOAT)).unwrap();
+    let fitted = session.fit_plan(&plan).unwrap();
+    let whole = session.explain(&fitted, None, 2, &Cancel::default(), |_, _| {}).unwrap();
+    assert!(!whole.sites.is_empty());
+    assert_eq!(whole.swapped_text_left_out, Some("the model reads no text"));
+}

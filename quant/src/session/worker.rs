@@ -1,10 +1,11 @@
 //! A session behind channels, for an interface that must never wait.
 //!
-//! Four threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
-//! (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the newest is answered; a newer one stops an older
-//! one that runs.
+//! Five threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one explains it, one does
+//! the long jobs (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the
+//! newest is answered; a newer one stops an older one that runs.
 
 mod measure;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -49,8 +50,8 @@ struct Shared {
     events: Sender<Event>,
     journal: OnceLock<Journal>,
     recent: Recent,
-    /// Stops the show that runs, the long job that runs, the evaluation that runs.
-    running: [Mutex<Cancel>; 4],
+    /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations.
+    running: [Mutex<Cancel>; 5],
 }
 
 const SHOW: usize = 0;
@@ -58,6 +59,7 @@ const LONG: usize = 1;
 /// Apart from the other long jobs: a newer evaluation stops an older one, but no calibration and no export.
 const EVALUATION: usize = 2;
 const MEASURE: usize = 3;
+const WHY: usize = 4;
 
 impl Shared {
     fn send(&self, event: Event) {
@@ -122,8 +124,10 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
     let (show, shows) = unbounded();
     let (long, longs) = unbounded();
     let (slow, slows) = unbounded();
+    let (why, whys) = unbounded();
     let lanes = [
         spawn("bitloupe-measure", Arc::clone(&shared), slows, measure::measuring),
+        spawn("bitloupe-why", Arc::clone(&shared), whys, why::explaining),
         spawn("bitloupe-show", Arc::clone(&shared), shows, looking),
         spawn("bitloupe-jobs", Arc::clone(&shared), longs, working),
     ];
@@ -132,6 +136,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             Request::Show { .. } | Request::Site { .. } => {
                 if matches!(request, Request::Show { .. }) {
                     shared.stop(SHOW);
+                } else {
+                    shared.stop(WHY);
+                    let _ = why.send(request.clone());
                 }
                 let _ = show.send(request);
             }
@@ -165,7 +172,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             }
         }
     }
-    drop((show, long, slow));
+    drop((show, long, slow, why));
     for lane in lanes.into_iter().flatten() {
         let _ = lane.join();
     }

@@ -114,6 +114,15 @@ impl Session {
         Ok(())
     }
 
+    /// Whether there is nothing left for [`Session::prepare_explanations`] to do.
+    pub fn is_prepared(&self, fitted: &FittedPlan) -> bool {
+        let can_try = self.calibration.is_some() && self.stats().is_some() && !self.weights_rewritten;
+        let tried = !can_try || lock(&self.explained.tried).is_some();
+        let known = lock(&self.explained.held_out);
+        let seen = |identity: u64| known.iter().any(|(of, _)| *of == identity);
+        tried && (self.samples.is_none() || (seen(0) && seen(fitted.variant.identity)))
+    }
+
     /// What was tried, once [`Session::prepare_explanations`] did.
     pub(super) fn tried(&self) -> Option<Arc<Tried>> {
         lock(&self.explained.tried).clone()

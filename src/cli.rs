@@ -440,6 +440,9 @@ pub struct Explain {
     /// Explain each site whose name matches, instead of the whole model
     #[arg(long, value_name = "REGEX")]
     pub site: Option<String>,
+    /// Order the sites by what `bitloupe sensitivity --json` wrote into this file, instead of by predicted SQNR
+    #[arg(long, value_name = "FILE", conflicts_with = "site")]
+    pub ranking: Option<PathBuf>,
     /// Try the first remedy of each explained site (of the three worst for the whole model) on samples
     #[arg(long)]
     pub confirm: bool,

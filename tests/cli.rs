@@ -532,4 +532,22 @@ fn plans_are_explained_per_site_and_as_a_whole() {
     let one = ok(&common(&["--site", "layers.0.blocks.0.attn.qkv:input"]));
     assert!(one.contains("quantizer at these bits") && one.contains("layernorm-reparameterization"), "{one}");
     fails(&common(&["--site", "nowhere"]), &["no site matches `nowhere`"]);
+
+    let ranking = dir.path().join("sensitivity.json");
+    let worst = sites.last().unwrap()["site"].as_str().unwrap();
+    std::fs::write(&ranking, format!(r#"{{"sites": [{{"site": "{worst}", "delta_miou": -0.5}}]}}"#)).unwrap();
+    let ranked = json(&common(&["--ranking", text(&ranking)]));
+    assert_eq!(
+        (&ranked["sites"][0]["site"], &ranked["ranked_by"]),
+        (&Value::from(worst), &Value::from("ranking"))
+    );
+    for (contents, part) in [
+        ("[]", "no ranking"),
+        (r#"{"sites": [{"site": 1}]}"#, "no ranking"),
+        (r#"{"sites": [{"site": "a:input", "delta_miou": 0}]}"#, "no site `a:input`"),
+        ("{", "sensitivity.json"),
+    ] {
+        std::fs::write(&ranking, contents).unwrap();
+        fails(&common(&["--ranking", text(&ranking)]), &[part]);
+    }
 }

@@ -204,8 +204,8 @@ fn a_remedy_is_confirmed_by_a_run() {
     let remedy = &found.remedies[0].remedy;
     let mut steps = Vec::new();
     let try_it = |remedy: &Remedy, samples, cancel: &Cancel, steps: &mut Vec<(usize, usize)>| {
-        session
-            .confirm(&id(NORMALISED), &bad, remedy, samples, cancel, |done, total| steps.push((done, total)))
+        let progress = |done, total| steps.push((done, total));
+        session.confirm(&id(NORMALISED), &bad, remedy, samples, cancel, progress).map_err(Box::new)
     };
     let confirmed = try_it(remedy, 2, &Cancel::default(), &mut steps).unwrap();
     assert_eq!((confirmed.samples, steps.first(), steps.last()), (2, Some(&(0, 2)), Some(&(2, 2))));
@@ -222,7 +222,7 @@ fn a_remedy_is_confirmed_by_a_run() {
     stopped.cancel();
     assert!(try_it(remedy, 2, &stopped, &mut steps).unwrap_err().is_cancelled());
     let error = try_it(&Remedy::Recalibrate, 2, &Cancel::default(), &mut steps).unwrap_err();
-    assert!(matches!(error, SessionError::NoChange { .. }), "{error}");
+    assert!(matches!(*error, SessionError::NoChange { .. }), "{error}");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! `bitloupe explain`: why a plan loses accuracy, in words, and what would help.
 
+use std::path::Path;
+
 use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::session::explain::{Confirmation, ModelExplanation, SiteExplanation};
 use bitloupe_quant::session::{FittedPlan, Session};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::{Value, json};
 
-use super::{Outcome, print_json, regex};
+use super::{Outcome, print_json};
 use crate::cli::Explain;
 use crate::open;
 use crate::table::{Align, Table};
@@ -17,13 +19,15 @@ const CONFIRMED: usize = 3;
 const SHOWN: usize = 12;
 /// Groups for people; the last ones gain least.
 const GROUPS: usize = 8;
+/// A ranking has a line per site.
+const MAX_RANKING: u64 = 64 << 20;
 /// People read lines of this many characters at most.
 const WIDTH: usize = 100;
 
 /// Explains a plan or a method, the whole model or some sites.
 pub fn run(args: &Explain) -> Result<Outcome> {
     let session = open::session(&args.model, args.calibration.clone(), args.samples.clone())?;
-    let pattern = args.site.as_deref().map(regex).transpose()?;
+    let pattern = args.site.as_deref().map(super::regex).transpose()?;
     // Before anything long: a pattern that matches nothing is a slip of the finger.
     if let (Some(pattern), Some(text)) = (&pattern, &args.site)
         && !session.site_ids().iter().any(|site| pattern.is_match(&site.to_string()))
@@ -31,6 +35,7 @@ pub fn run(args: &Explain) -> Result<Outcome> {
         return Err(eyre!("no site matches `{text}`; `bitloupe info` lists the sites"));
     }
     let plan = args.plan.as_deref().map(|path| open::plan(&session, path)).transpose()?;
+    let ranking = args.ranking.as_deref().map(|path| ranking(&session, path)).transpose()?;
     // Sketches are needed even where the plan has all its numbers.
     open::calibrate(&session)?;
     let fitted = match &plan {
@@ -39,43 +44,76 @@ pub fn run(args: &Explain) -> Result<Outcome> {
     };
     session.prepare_explanations(&fitted, &Cancel::default(), open::progress("gathering"))?;
     match pattern {
-        Some(pattern) => {
-            let wanted = session.site_ids().into_iter().filter(|site| pattern.is_match(&site.to_string()));
-            let sites = wanted
-                .map(|site| Ok(session.explain_site(&site, &fitted)?))
-                .collect::<Result<Vec<SiteExplanation>>>()?;
-            let confirmed = confirm(&session, &fitted, args, sites.iter())?;
-            if args.json {
-                print_json(&json!({
-                    "model": session.model().name,
-                    "method": fitted.plan.method,
-                    "sites": sites,
-                    "confirmed": confirmed,
-                }))?;
-            } else {
-                for site in &sites {
-                    print_site(site, &confirmed)?;
-                }
-            }
-        }
-        None => {
-            let progress = open::progress("swapping sentences");
-            let model = session.explain(&fitted, None, args.limit, &Cancel::default(), progress)?;
-            let confirmed = confirm(&session, &fitted, args, model.sites.iter().take(CONFIRMED))?;
-            if args.json {
-                let mut value = serde_json::to_value(&model)?;
-                if let Value::Object(fields) = &mut value {
-                    fields.insert("model".into(), json!(session.model().name));
-                    fields.insert("method".into(), json!(fitted.plan.method));
-                    fields.insert("confirmed".into(), json!(confirmed));
-                }
-                print_json(&value)?;
-            } else {
-                print_model(&session, &fitted, &model, &confirmed)?;
-            }
-        }
+        Some(pattern) => sites(&session, &fitted, args, &pattern),
+        None => whole(&session, &fitted, args, ranking.as_deref()),
+    }
+}
+
+/// Explains the sites whose name matches.
+fn sites(session: &Session, fitted: &FittedPlan, args: &Explain, pattern: &regex::Regex) -> Result<Outcome> {
+    let wanted = session.site_ids().into_iter().filter(|site| pattern.is_match(&site.to_string()));
+    let sites = wanted
+        .map(|site| Ok(session.explain_site(&site, fitted)?))
+        .collect::<Result<Vec<SiteExplanation>>>()?;
+    let confirmed = confirm(session, fitted, args, sites.iter())?;
+    if args.json {
+        print_json(&json!({
+            "model": session.model().name,
+            "method": fitted.plan.method,
+            "sites": sites,
+            "confirmed": confirmed,
+        }))?;
+    } else {
+        sites.iter().try_for_each(|site| print_site(site, &confirmed))?;
     }
     Ok(Outcome::Done)
+}
+
+/// Explains the whole model.
+fn whole(
+    session: &Session,
+    fitted: &FittedPlan,
+    args: &Explain,
+    ranking: Option<&[(usize, f64)]>,
+) -> Result<Outcome> {
+    let progress = open::progress("swapping sentences");
+    let model = session.explain(fitted, ranking, args.limit, &Cancel::default(), progress)?;
+    let confirmed = confirm(session, fitted, args, model.sites.iter().take(CONFIRMED))?;
+    if args.json {
+        let mut value = serde_json::to_value(&model)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("model".into(), json!(session.model().name));
+            fields.insert("method".into(), json!(fitted.plan.method));
+            fields.insert("confirmed".into(), json!(confirmed));
+        }
+        print_json(&value)?;
+    } else {
+        print_model(session, fitted, &model, &confirmed)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The change of the metric by each site, as `bitloupe sensitivity --json` prints it.
+fn ranking(session: &Session, path: &Path) -> Result<Vec<(usize, f64)>> {
+    let name = path.display();
+    let size = std::fs::metadata(path).map_err(|e| eyre!("{name}: {e}"))?.len();
+    if size > MAX_RANKING {
+        return Err(eyre!("{name}: {size} bytes; a ranking has at most {MAX_RANKING}"));
+    }
+    let text = std::fs::read(path).map_err(|e| eyre!("{name}: {e}"))?;
+    let value: Value = serde_json::from_slice(&text).map_err(|e| eyre!("{name}: {e}"))?;
+    let unlike =
+        || eyre!("{name}: no ranking; write one with `bitloupe sensitivity --json`, a line per site");
+    let sites = value.get("sites").and_then(Value::as_array).ok_or_else(unlike)?;
+    let graph = &session.model().graph;
+    let one = |entry: &Value| {
+        let site = entry.get("site").and_then(Value::as_str).ok_or_else(unlike)?;
+        let index = site.parse().ok().and_then(|id| graph.site_index(&id));
+        let index = index.ok_or_else(|| eyre!("{name}: the model has no site `{site}`"))?;
+        // A sweep that was stopped has sites without a figure.
+        Ok(entry.get("delta_miou").and_then(Value::as_f64).map(|delta| (index, delta)))
+    };
+    sites.iter().filter_map(|entry| one(entry).transpose()).collect()
 }
 
 /// Tries the first remedy of each site that can be tried by a run.

@@ -52,6 +52,7 @@ pub struct Outcome {
     pub output_loss: f64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
 fn finite<S: serde::Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     x.is_finite().then_some(*x).serialize(serializer)
 }
@@ -78,7 +79,7 @@ impl Session {
         if matches!(remedy, Remedy::Recalibrate) {
             return Err(SessionError::NoChange { remedy: remedy.label() });
         }
-        let set = self.samples.as_ref().filter(|set| set.len() > 0).ok_or(SessionError::NoSamples)?;
+        let set = self.samples.as_ref().filter(|set| !set.is_empty()).ok_or(SessionError::NoSamples)?;
         let mended = self.fit_plan(&self.remedied(fitted, site, remedy)?)?;
         let changed = self.sites_of(site, remedy)?;
         let none = Quantization::none(&self.model.graph);

@@ -46,7 +46,7 @@ impl Session {
         if !matches!(self.model.task, Task::Mask { .. }) {
             return Ok(Err("the model does not answer with masks"));
         }
-        let Some(set) = self.samples.as_ref().filter(|set| set.len() > 0) else {
+        let Some(set) = self.samples.as_ref().filter(|set| !set.is_empty()) else {
             return Ok(Err("there are no samples"));
         };
         let sentences: Vec<Option<&str>> = set.entries().iter().map(|entry| entry.text.as_deref()).collect();

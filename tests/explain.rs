@@ -1,7 +1,10 @@
 //! Explanations of the bundled model: sites that are spoiled on purpose are found, and the fault has its name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support;
+
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::method::MethodBits;
@@ -9,6 +12,8 @@ use bitloupe_quant::models::ModelFiles;
 use bitloupe_quant::plan::{Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, Params, RangeSearch, Scheme};
 use bitloupe_quant::session::explain::{FAULT_DB, Fault, Remedy, SiteExplanation};
+use bitloupe_quant::session::messages::{Event, Request};
+use bitloupe_quant::session::worker;
 use bitloupe_quant::session::{FittedPlan, Options, Session, SessionError};
 use bitloupe_quant::terms::{Bits, SiteId};
 
@@ -297,4 +302,51 @@ fn sentences_are_swapped_only_where_they_are_read() {
     let whole = session.explain(&fitted, None, 2, &Cancel::default(), |_, _| {}).unwrap();
     assert!(!whole.sites.is_empty());
     assert_eq!(whole.swapped_text_left_out, Some("the model reads no text"));
+}
+
+#[test]
+fn the_site_that_is_looked_at_is_explained_at_once_and_again_with_held_out_samples() {
+    let dir = support::folder();
+    let options = Options {
+        calibration: Some(support::sample_set(dir.path(), "c", &[0, 1])),
+        samples: Some(support::sample_set(dir.path(), "s", &[2, 3])),
+        threads: Some(2),
+        ..Options::new(ModelFiles::Path(support::fixture()))
+    };
+    let session = Session::open(&options).unwrap();
+    let site = id("backbone.layers.0.blocks.0.attn.qkv:input");
+    let plan = session.method_plan("minmax", &MethodBits::new(Bits::EIGHT, Bits::new(4).unwrap())).unwrap();
+    let handle = worker::start(options, None);
+    let ask = |generation| {
+        let plan = std::sync::Arc::new(plan.clone());
+        handle.requests.send(Request::Site { generation, site: site.clone(), plan }).unwrap();
+    };
+    handle.requests.send(Request::Calibrate).unwrap();
+    // Nothing to explain before the calibration, and nothing that fails.
+    ask(1);
+    let (start, mut seen) = (Instant::now(), Vec::new());
+    while seen.len() < 2 && start.elapsed() < Duration::from_mins(2) {
+        match handle.events.recv_timeout(Duration::from_secs(30)).unwrap() {
+            Event::Calibrated { complete: true, .. } => ask(2),
+            Event::Explained { generation, explanation } => {
+                assert_eq!((generation, &explanation.site), (2, &site));
+                assert!(explanation.present.is_some());
+                seen.push(explanation.held_out.is_some());
+            }
+            Event::Failed { message, .. } => panic!("{message}"),
+            _ => {}
+        }
+    }
+    assert_eq!(seen, [false, true]);
+    // What was gathered is there for the next look.
+    ask(3);
+    let next = loop {
+        if let Event::Explained { explanation, generation: 3 } =
+            handle.events.recv_timeout(Duration::from_secs(30)).unwrap()
+        {
+            break explanation;
+        }
+    };
+    assert!(next.held_out.is_some() && next.rewrites.iter().any(|r| r.rewrite == "smoothing"));
+    handle.requests.send(Request::Quit).unwrap();
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::worker;
 use bitloupe_views::{ColorChoice, ColorDepth, Exit, Options, SessionHandle};
-use color_eyre::eyre::Result;
+use color_eyre::eyre::{Result, eyre};
 
 use super::Outcome;
 use crate::cli::{Color, Ui};
@@ -39,9 +39,10 @@ pub fn run(args: &Ui) -> Result<Outcome> {
         },
         SessionHandle { requests: session.requests, events: session.events },
     )?;
-    Ok(match exit {
-        Exit::Quit | Exit::Terminated | Exit::SessionEnded => Outcome::Done,
-    })
+    match exit {
+        Exit::Quit | Exit::Terminated => Ok(Outcome::Done),
+        Exit::SessionEnded(told) => Err(eyre!("{}", told.as_deref().unwrap_or("the engine stopped"))),
+    }
 }
 
 fn opening(args: &Ui) -> String {

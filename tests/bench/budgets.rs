@@ -1,7 +1,7 @@
 //! Measures the budgets of bitloupe on the bundled model and prints one table:
 //!
-//! `cargo bench --workspace --bench budgets [-- PART…]`, with PART of `forward`, `operations`, `edits`, `fits`, `memory`,
-//! `start`, `frames`; all if none is named.
+//! `cargo bench --workspace --bench budgets [-- PART…]`, with PART of `forward`, `operations`, `edits`, `reached`, `fits`,
+//! `memory`, `start`, `frames`; all if none is named.
 //!
 //! Everything is a ratio of two times taken in turn in one process, in processor time where one thread does the work,
 //! or a time that a person waits for, on the wall. The median of several rounds counts. Nothing fails when a budget is
@@ -19,6 +19,7 @@ mod engine;
 mod fake;
 #[path = "../../views/tests/support/harness.rs"]
 mod harness;
+mod incremental;
 mod interface;
 mod memory;
 mod session;
@@ -52,10 +53,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         return memory::child(manifest.as_ref());
     }
-    let parts: [(&str, fn() -> Lines); 7] = [
+    let parts: [(&str, fn() -> Lines); 8] = [
         ("forward", engine::forward),
         ("operations", engine::operations),
         ("edits", session::edits),
+        ("reached", incremental::reached),
         ("fits", session::fits),
         ("memory", memory::peaks),
         ("start", interface::start),

@@ -398,7 +398,7 @@ fn a_broken_model_is_said_and_the_terminal_stays_sane() {
     assert!(terminal.text().contains("model.safetensors"), "{}", terminal.text());
     escape(&mut terminal, " Messages ");
     terminal.keys("q");
-    terminal.end();
+    assert_eq!(terminal.end().exit_code(), 1, "as any command that failed");
     // A plan that cannot be read is said before the screen is taken.
     std::fs::write(home.path().join("plan.json"), b"{").unwrap();
     let mut terminal = Terminal::start(home.path(), &["--plan", "plan.json"], &[]);

@@ -16,7 +16,7 @@ use crossterm::terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchron
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
-use crate::app::{App, Effect, Msg, Setup};
+use crate::app::{App, Effect, Level, Msg, Setup};
 use crate::terminal::{Guard, worker_panic};
 use crate::theme::{ColorChoice, ColorDepth, Theme};
 use crate::view;
@@ -55,14 +55,14 @@ pub struct SessionHandle {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
     /// The user left.
     Quit,
     /// A signal asked to end.
     Terminated,
-    /// The session had stopped before the user left.
-    SessionEnded,
+    /// The session had stopped before the user left; the last error that it told.
+    SessionEnded(Option<String>),
 }
 
 /// Why the interface could not run.
@@ -218,7 +218,8 @@ impl Loop {
                     return Ok(Some(if self.terminated {
                         Exit::Terminated
                     } else if self.app.ended {
-                        Exit::SessionEnded
+                        let told = self.app.notes.iter().rev().find(|note| note.level == Level::Error);
+                        Exit::SessionEnded(told.map(|note| note.text.clone()))
                     } else {
                         Exit::Quit
                     }));

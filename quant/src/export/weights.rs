@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::grid::{Grid, affine_codes, level_codes};
 use super::grid::{check_grid, decode};
+use super::header::sort_file;
 use super::packing::{PackingError, pack, unpack};
 use super::replace_atomic;
 use crate::quantizer::Params;
@@ -222,7 +224,8 @@ pub fn write_weights<'a>(
         safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|error| match error {
             SafeTensorError::IoError(e) => e,
             other => io::Error::other(other),
-        })
+        })?;
+        sort_file(&mut File::options().read(true).write(true).open(temporary)?)
     })
     .and_then(|()| Ok(std::fs::metadata(path)?.len()))
     .map_err(|source| WeightsError::Io { path: shown.clone(), source })

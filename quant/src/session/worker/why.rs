@@ -13,7 +13,7 @@ use crate::session::messages::{Event, Generation, Job, Request};
 use crate::terms::SiteId;
 
 /// A site that is looked at for this long is worth passes over samples.
-const REST: Duration = Duration::from_millis(1500);
+const REST: Duration = Duration::from_secs(1);
 
 /// Explains the newest site from what is known; once nothing was asked for a while, gathers what is missing and explains
 /// it again. A newer request stops the gathering.

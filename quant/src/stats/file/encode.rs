@@ -1,6 +1,7 @@
 //! From sketches to bytes.
 
 use super::{FORMAT, Header, SiteHeader, StatsFile};
+use crate::export::sorted_header;
 use crate::stats::error::StatsError;
 use crate::stats::exact::Exact;
 use crate::stats::extremes::CHANNEL_TAIL;
@@ -40,14 +41,11 @@ pub(super) fn encode(file: &StatsFile, context: &str) -> Result<Vec<u8>, StatsEr
     sort_metadata(&bytes).ok_or_else(|| failed("the header could not be put in order".to_owned()))
 }
 
-/// The same file with the entries of `__metadata__` in order: the library writes them in that of a random hash, and
-/// the same statistics are the same bytes, with the format in front.
+/// The same file with its metadata in order.
 fn sort_metadata(bytes: &[u8]) -> Option<Vec<u8>> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    let mut header: serde_json::Value = serde_json::from_slice(header).ok()?;
-    header.get_mut("__metadata__")?.as_object_mut()?.sort_keys();
-    let mut header = serde_json::to_vec(&header).ok()?;
+    let mut header = sorted_header(header)?;
     // The data stay aligned.
     header.resize(header.len().next_multiple_of(8), b' ');
     Some([&(header.len() as u64).to_le_bytes(), &header[..], data].concat())

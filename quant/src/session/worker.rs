@@ -8,6 +8,7 @@ mod measure;
 mod why;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ struct Shared {
     recent: Recent,
     /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations.
     running: [Mutex<Cancel>; 5],
+    /// Whether a long job runs; what is only gathered for explanations waits for it.
+    busy: AtomicBool,
 }
 
 const SHOW: usize = 0;
@@ -101,6 +104,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         journal: OnceLock::new(),
         recent: Recent::default(),
         running: Default::default(),
+        busy: AtomicBool::default(),
     });
     let (mut recovered, mut kept) = (None, Kept::default());
     if let Some(folder) = journal {
@@ -285,6 +289,7 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
         let request = waiting.remove(0);
         let lane = if matches!(request, Request::Evaluate { .. }) { EVALUATION } else { LONG };
         let cancel = shared.fresh(lane);
+        shared.busy.store(true, Ordering::Relaxed);
         let (job, outcome) = match request {
             Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
             Request::Evaluate { generation, plan } => {
@@ -292,8 +297,12 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
             }
             Request::Export { plan, folder } => (Job::Export, export(shared, &plan, &folder, &cancel)),
             Request::Save { plan, path } => (Job::Save, save(shared, &plan, &path)),
-            _ => continue,
+            _ => {
+                shared.busy.store(false, Ordering::Relaxed);
+                continue;
+            }
         };
+        shared.busy.store(false, Ordering::Relaxed);
         if let Err(error) = outcome {
             shared.failed(job, &error);
         }

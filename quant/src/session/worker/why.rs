@@ -1,6 +1,7 @@
 //! Explains the site that is looked at, beside everything else.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -26,8 +27,7 @@ pub(super) fn explaining(shared: &Shared, requests: &Receiver<Request>) {
             continue;
         };
         explain(shared, generation, &site, &plan, None);
-        waiting = match requests.recv_timeout(REST) {
-            Ok(next) => Some(next),
+        waiting = match rest(shared, requests) {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 let cancel = shared.fresh(WHY);
@@ -37,7 +37,18 @@ pub(super) fn explaining(shared: &Shared, requests: &Receiver<Request>) {
                 }
                 requests.recv().ok()
             }
+            Ok(next) => Some(next),
         };
+    }
+}
+
+/// Waits until nothing was asked for a while and no long job runs.
+fn rest(shared: &Shared, requests: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
+    loop {
+        match requests.recv_timeout(REST) {
+            Err(RecvTimeoutError::Timeout) if shared.busy.load(Ordering::Relaxed) => {}
+            other => return other,
+        }
     }
 }
 

@@ -106,6 +106,8 @@ pub enum Command {
     Eval(Eval),
     /// What each part of the model costs when it is quantized, the most harmful first
     Sensitivity(Sensitivity),
+    /// Find the best plan under a budget, and a front of plans for others
+    Search(Search),
     /// Say where the accuracy goes and what would help, per site and for the whole model
     Explain(Explain),
     /// Write plan, quantized weights and a report
@@ -266,10 +268,17 @@ pub struct MethodArgs {
     /// Bits of attention probabilities (default: as the method's paper)
     #[arg(long, value_name = "B")]
     pub softmax_bits: Option<String>,
-    /// Fit activations on the calibration samples themselves, layer by layer as the method's paper does, instead of
-    /// on their sketches
+    /// Fit on the first 32 calibration samples themselves, layer by layer as the method's paper does, instead of on
+    /// sketches: ptq4vit and ptq4ris then search with gradients of the loss, saq-sam looks at the attention
     #[arg(long)]
     pub exact: bool,
+    /// Range search of uniform weights in place of the method's: min-max, mse, percentile, …; with --exact also
+    /// `output`, the least error of the layer's output, for weights with a scale per channel
+    #[arg(long, value_name = "RANGE")]
+    pub weight_range: Option<String>,
+    /// Reproduce the released code of the method's paper where it is known to be wrong
+    #[arg(long)]
+    pub paper: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,6 +336,9 @@ pub enum Plan {
         /// Quantizer and range, e.g. `uniform percentile`, `log-sqrt2`
         #[arg(long, value_name = "Q")]
         quantizer: Option<String>,
+        /// Fit on the calibration samples themselves, as the ranges `hessian`, `output` and `overlap` ask for
+        #[arg(long)]
+        exact: bool,
         /// Calibration set; the bundled one for a bundled model
         #[arg(long, short, value_name = "C")]
         calibration: Option<PathBuf>,
@@ -426,6 +438,42 @@ pub enum OnSet {
     Samples,
     Calibration,
     Both,
+}
+
+#[derive(Debug, Args)]
+pub struct Search {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// At most so many bits on average, of weights and of activations alike (full precision counts as 16)
+    #[arg(long, value_name = "X", group = "budget")]
+    pub avg_bits: Option<f64>,
+    /// At most so many bytes of weights, such as 300K; activations get what loses least
+    #[arg(long, value_name = "BYTES", value_parser = crate::size::bytes, group = "budget")]
+    pub max_size: Option<usize>,
+    /// At most so many bit-operations a sample: the sum over layers of MACs × weight bits × activation bits
+    #[arg(long, value_name = "N", group = "budget")]
+    pub max_bitops: Option<f64>,
+    /// Calibration set, all that the search looks at; the bundled one for a bundled model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Samples for the figures in the end; the bundled ones for a bundled model
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// When to stop making plans better
+    #[arg(long, value_name = "M", default_value_t = 10.0)]
+    pub minutes: f64,
+    /// Let q, k and v of one attention have choices of their own
+    #[arg(long)]
+    pub untied: bool,
+    /// Solve for another budget from the folder of an earlier search, without running anything
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Folder to write plans, front.json and scores.json into
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod fit;
 mod info;
 mod plan;
 mod run;
+mod search;
 mod sensitivity;
 mod stats;
 mod ui;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Plan(args)) => plan::run(&args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Sensitivity(args)) => sensitivity::run(&args),
+        Some(Command::Search(args)) => search::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::method::{Method, MethodBits, Protocol, method};
 use bitloupe_quant::models::ModelFiles;
-use bitloupe_quant::plan::Plan;
+use bitloupe_quant::plan::{Plan, SitePlan};
+use bitloupe_quant::quantizer::{Family, RangeSearch};
 use bitloupe_quant::session::{FittedPlan, Options, Session};
-use bitloupe_quant::terms::Bits;
+use bitloupe_quant::terms::{Bits, Slot};
 use color_eyre::eyre::{Result, eyre};
 
 use crate::cli::{MethodArgs, ModelArgs};
@@ -65,10 +66,25 @@ pub fn method_plan(session: &Session, args: &MethodArgs) -> Result<Plan> {
         last: own(&args.last_bits)?,
         softmax: own(&args.softmax_bits)?,
     };
-    session.method_plan(method, &bits).ok_or_else(|| {
+    let mut plan = session.method_plan(method, &bits).ok_or_else(|| {
         let known: Vec<&str> = Session::methods().collect();
         eyre!("there is no method `{method}`; there are {}", known.join(", "))
-    })
+    })?;
+    let range: Option<RangeSearch> = args.weight_range.as_deref().map(str::parse).transpose()?;
+    if let Some(range) = range.as_ref().filter(|range| !args.exact && range.on_values() != **range) {
+        return Err(eyre!("--weight-range {range} looks at the calibration samples; give --exact, too"));
+    }
+    for id in session.site_ids() {
+        let Some(SitePlan::Quantized { scheme, bits, .. }) = plan.site(&id) else { continue };
+        let (mut scheme, bits) = (scheme.clone(), *bits);
+        scheme.paper |= args.paper;
+        let weight = id.slot == Slot::Weight && scheme.family == Family::Uniform;
+        if let Some(range) = range.as_ref().filter(|_| weight) {
+            scheme.range = range.clone();
+        }
+        plan.set(&id, Some(SitePlan::unfitted(scheme, bits)));
+    }
+    Ok(plan)
 }
 
 /// A plan read from a file and checked against the model.
@@ -92,17 +108,21 @@ pub fn fit(session: &Session, plan: &Plan) -> Result<FittedPlan> {
 pub fn fit_method(session: &Session, args: &MethodArgs) -> Result<FittedPlan> {
     let plan = method_plan(session, args)?;
     let protocol = method(&plan.method).map_or(Protocol::Parallel, Method::protocol);
-    if !args.exact && protocol != Protocol::OutputLoss {
-        return fit(session, &plan);
+    if protocol == Protocol::OutputLoss {
+        if session.stats().is_none() {
+            calibrate(session)?;
+        }
+        return Ok(session.fit_plan_by_output(&plan, &Cancel::default(), progress("fitting"))?);
     }
+    if args.exact { fit_on_samples(session, &plan, protocol) } else { fit(session, &plan) }
+}
+
+/// Fits a plan on the calibration samples themselves.
+pub fn fit_on_samples(session: &Session, plan: &Plan, protocol: Protocol) -> Result<FittedPlan> {
     if session.stats().is_none() {
         calibrate(session)?;
     }
-    let (cancel, progress) = (Cancel::default(), progress("fitting"));
-    Ok(match protocol {
-        Protocol::OutputLoss => session.fit_plan_by_output(&plan, &cancel, progress)?,
-        _ => session.fit_plan_on_samples(&plan, protocol, &cancel, progress)?,
-    })
+    Ok(session.fit_plan_on_samples(plan, protocol, &Cancel::default(), progress("fitting"))?)
 }
 
 /// Gathers sketches, with progress on standard error when a person is there.

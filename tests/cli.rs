@@ -485,6 +485,58 @@ fn fit_knows_every_quantizer_range_and_option() {
 }
 
 #[test]
+fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
+    let dir = folder();
+    let (set, out) = (sample_set(dir.path(), "set", &[0, 1]), dir.path().join("search"));
+    let model = fixture().with_file_name("vit_tiny_hf");
+    let args = ["search", text(&model), "-c", text(&set), "--samples", text(&set), "-o", text(&out)];
+    let found = json(&[&args[..], &["--avg-bits", "4.2", "--minutes", "0.05"]].concat());
+    let front = found["front"].as_array().unwrap();
+    assert!(front.len() >= 8, "{} points", front.len());
+    let mut asked = 0;
+    for point in front {
+        has_fields(
+            point,
+            &["average_bits", "weight_bytes", "bit_operations", "top1", "agreement", "plan", "held_out"],
+        );
+        let most = point["limit"]["average-bits"].as_f64().unwrap();
+        assert!(point["average_bits"]["weights"].as_f64().unwrap() <= most, "{point}");
+        assert!(point["average_bits"]["activations"].as_f64().unwrap() <= most, "{point}");
+        asked += usize::from(point["asked"] == true);
+    }
+    assert_eq!(asked, 1);
+    // The same plan, read back, gives the figures that were printed.
+    let last = &front[front.len() - 1];
+    let plan = last["plan"].as_str().unwrap();
+    let eval = json(&["eval", text(&model), "--samples", text(&set), "--plan", plan]);
+    assert_eq!(eval["agreement"], last["held_out"]);
+    assert_eq!(eval["weight_bytes"], last["weight_bytes"]);
+    let listed: Value = serde_json::from_slice(&std::fs::read(out.join("front.json")).unwrap()).unwrap();
+    assert_eq!(listed["front"].as_array().unwrap().len(), front.len());
+
+    // Two plans of it: sites and figures side by side.
+    let first = front[0]["plan"].as_str().unwrap();
+    let diff = json(&["plan", "diff", first, plan]);
+    let losses = &diff["metrics"]["calibration_loss"];
+    assert!(losses["before"].as_f64().unwrap() >= losses["after"].as_f64().unwrap(), "{losses}");
+    assert!(ok(&["plan", "diff", first, plan]).contains("calibration_loss"));
+
+    // Another budget, from another folder, without the model.
+    let solved = json(&["search", "--from", text(&out), "--avg-bits", "4.3", "-o", text(dir.path())]);
+    assert!(solved["average_bits"]["weights"].as_f64().unwrap() <= 4.3, "{solved}");
+    let plan = solved["plan"].as_str().unwrap();
+    has_fields(&json(&["eval", text(&model), "--samples", text(&set), "--plan", plan]), &["agreement"]);
+    let small = ["search", "--from", text(&out), "-o", text(dir.path())];
+    fails(&[&small[..], &["--avg-bits", "1"]].concat(), &["1 average bits", "larger budget"]);
+    fails(&small, &["--avg-bits", "--max-size"]);
+    fails(&[&small[..], &["--avg-bits", "NaN"]].concat(), &["no budget"]);
+    std::fs::write(out.join("scores.json"), "{}").unwrap();
+    fails(&[&small[..], &["--avg-bits", "4"]].concat(), &["scores.json", "make the search again"]);
+    fails(&[&args[..], &["--avg-bits", "4", "--minutes", "-1"]].concat(), &["no time"]);
+    assert_eq!(bitloupe(&["search", "--avg-bits", "4", "--max-size", "1M", "-o", "x"]).code, 2);
+}
+
+#[test]
 fn plans_are_explained_per_site_and_as_a_whole() {
     let dir = folder();
     let (calibration, samples) = (sample_set(dir.path(), "c", &[0, 1]), sample_set(dir.path(), "s", &[2, 3]));

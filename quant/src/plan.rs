@@ -17,6 +17,7 @@ mod snapshot;
 mod value;
 
 pub use budget::{Budget, LayerCost, budget};
+pub(crate) use budget::{FLOAT_BITS, FLOAT_BYTES, fitted_bytes};
 pub use diff::{Difference, diff};
 pub use edit::{PlanEdit, SiteChange};
 pub use error::PlanError;

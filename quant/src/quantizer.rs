@@ -128,7 +128,8 @@ fn check_family(scheme: &Scheme, family: Family, bits: Bits) -> Result<(), Quant
         let problem = format!("scheme `{scheme}` given to the quantizer `{family}`");
         return Err(QuantizerError::Params { bits, problem });
     }
-    if family != Family::Uniform && scheme.range.is_for_uniform() {
+    let twin = matches!(family, Family::DrqGelu | Family::DrqSoftmax) && scheme.range == RangeSearch::Hessian;
+    if family != Family::Uniform && scheme.range.is_for_uniform() && !twin {
         return Err(QuantizerError::Unsupported { family: family.as_str(), range: scheme.range.to_string() });
     }
     scheme.range.check()

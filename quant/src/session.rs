@@ -3,6 +3,7 @@
 //! [`Session`] does the work, called from any thread. [`worker::start`] puts it behind channels for an interface that
 //! must never wait.
 
+mod by_output;
 mod calibrate;
 mod carried;
 mod choices;
@@ -13,12 +14,16 @@ pub mod explain;
 mod exponents;
 mod export;
 mod fit;
+mod hessian;
 mod inputs;
 pub mod messages;
 mod on_samples;
+mod overlap;
+mod patches;
 mod presets;
 mod recent;
 mod rewrites;
+mod search;
 mod sensitivity;
 mod show;
 mod variant;
@@ -35,6 +40,7 @@ pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 pub use on_samples::SAMPLES as FITTED_SAMPLES;
+pub use search::{BUDGETS, SearchOptions, SearchProgress, SearchStage};
 pub use sensitivity::{On, Sweep, SweepOptions};
 
 use crate::data::SampleSet;

@@ -146,6 +146,147 @@ fn fits_on_samples_follow_the_protocol() {
 }
 
 #[test]
+fn gradients_weigh_the_errors_of_layers() {
+    use bitloupe_quant::plan::SitePlan::Quantized;
+    use bitloupe_quant::quantizer::RangeSearch;
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let sites = session.model().graph.sites();
+    for name in ["ptq4vit", "ptq4ris"] {
+        let plan = session.method_plan(name, &bits(4)).unwrap();
+        let asked = plan.sites().filter(
+            |(_, site)| matches!(site, Quantized { scheme, .. } if scheme.range == RangeSearch::Hessian),
+        );
+        let asked = asked.count();
+        let mut seen = Vec::new();
+        let fitted = session
+            .fit_plan_on_samples(&plan, Protocol::Parallel, &Cancel::default(), |done, total| {
+                seen.push((done, total));
+            })
+            .unwrap();
+        // Three samples, then every layer twice.
+        let total = 3 + 2 * session.model().graph.layers().len();
+        assert_eq!(seen, (1..=total).map(|done| (done, total)).collect::<Vec<_>>(), "{name}");
+        let by_gradient = |i: &usize| {
+            fitted.params[*i].as_ref().is_some_and(|params| params.scheme.range == RangeSearch::Hessian)
+        };
+        let found: Vec<usize> = (0..sites.len()).filter(by_gradient).collect();
+        assert!(found.len() > 60 && found.len() * 10 > asked * 9, "{name}: {} of {asked}", found.len());
+        // From sketches the plan says what was done instead.
+        let sketched = session.fit_plan(&plan).unwrap();
+        let ranges = |params: &&std::sync::Arc<bitloupe_quant::quantizer::Params>| {
+            params.scheme.range == RangeSearch::Hessian
+        };
+        assert_eq!(sketched.params.iter().flatten().filter(ranges).count(), 0);
+        let differ = found.iter().filter(|i| {
+            let scale = |fitted: &FittedPlan| fitted.params[**i].as_ref().map(|p| p.scale.clone());
+            scale(&fitted) != scale(&sketched)
+        });
+        assert!(differ.count() * 2 > found.len(), "{name}");
+        assert!(figures(&session, &fitted).iter().all(|(_, figure)| figure.is_finite()));
+    }
+    let plan = session.method_plan("ptq4vit", &bits(4)).unwrap();
+    let stop = Cancel::default();
+    let stopped = session.fit_plan_on_samples(&plan, Protocol::Parallel, &stop, |done, _| {
+        if done == 5 {
+            stop.cancel();
+        }
+    });
+    assert!(stopped.unwrap_err().is_cancelled());
+}
+
+#[test]
+fn weights_and_attention_are_fitted_by_what_comes_out() {
+    use bitloupe_quant::quantizer::RangeSearch;
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let sites = session.model().graph.sites();
+    let on_samples = |plan: &Plan| {
+        let fitted = session.fit_plan_on_samples(plan, Protocol::Parallel, &Cancel::default(), |_, _| {});
+        fitted.map_err(|error| error.to_string())
+    };
+    let mut plan = session.method_plan("minmax", &bits(4)).unwrap();
+    let uniform = |range| Scheme::new(Family::Uniform, range);
+    for id in session.site_ids() {
+        let by_output = SitePlan::unfitted(uniform(RangeSearch::Output).per_channel(), Bits::new(4).unwrap());
+        plan.set(&id, Some(if id.slot == Slot::Weight { by_output } else { SitePlan::Float }));
+    }
+    let (found, plain) = (on_samples(&plan).unwrap(), session.fit_plan(&plan).unwrap());
+    let counts = |fitted: &FittedPlan, range: &RangeSearch| {
+        fitted.params.iter().flatten().filter(|params| params.scheme.range == *range).count()
+    };
+    let weights = sites.iter().filter(|site| site.id.slot == Slot::Weight).count();
+    assert_eq!(counts(&found, &RangeSearch::Output), weights);
+    assert_eq!(counts(&plain, &RangeSearch::Mse { p: 2.0 }), weights);
+    // The first layer's outputs are nearer than with the weights' own least error.
+    let errors = |fitted: &FittedPlan| -> Vec<f64> {
+        use bitloupe_quant::exec::{Quantization, Tap, Value};
+        struct One(bitloupe_quant::graph::NodeId, Vec<f32>);
+        impl Tap for One {
+            fn wants(&self, node: bitloupe_quant::graph::NodeId) -> bool {
+                node == self.0
+            }
+            fn value(&mut self, _: bitloupe_quant::graph::NodeId, value: &Value) {
+                self.1.extend_from_slice(value.as_slice());
+            }
+        }
+        let graph = &session.model().graph;
+        let engine = session.engine();
+        let set = session.calibration().unwrap();
+        // Layers that read nothing quantized.
+        let first: Vec<_> = graph.layers().iter().filter(|l| l.name.ends_with("patch_embed.proj")).collect();
+        assert_eq!(first.len(), 1);
+        let quantization = session.quantization(fitted).unwrap();
+        first
+            .iter()
+            .map(|layer| {
+                let outputs = |quantization: &Quantization| {
+                    let mut tap = One(layer.node, Vec::new());
+                    for i in 0..set.len() {
+                        let inputs = session.inputs(set, i).unwrap();
+                        engine.run(&inputs, quantization, None, &mut tap, &Cancel::default()).unwrap();
+                    }
+                    tap.1
+                };
+                let (a, b) = (outputs(&Quantization::none(graph)), outputs(&quantization));
+                a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+            })
+            .collect()
+    };
+    let (ours, theirs) = (errors(&found), errors(&plain));
+    assert!(ours.iter().zip(&theirs).all(|(a, b)| a < b), "{ours:?} {theirs:?}");
+    let attention = session.method_plan("saq-sam", &bits(4)).unwrap();
+    let (found, sketched) = (on_samples(&attention).unwrap(), session.fit_plan(&attention).unwrap());
+    let by_overlap = counts(&found, &RangeSearch::Overlap);
+    assert!(by_overlap > 10 && counts(&sketched, &RangeSearch::Overlap) == 0, "{by_overlap}");
+    // One scale for all rows of a weight has no row to be fitted to.
+    let weight = session.site_ids().into_iter().find(|id| id.slot == Slot::Weight).unwrap();
+    plan.set(&weight, Some(SitePlan::unfitted(uniform(RangeSearch::Output), Bits::new(4).unwrap())));
+    assert!(on_samples(&plan).unwrap_err().contains("per channel"));
+}
+
+#[test]
+fn what_was_released_runs_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = session(dir.path(), None);
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let mut plan = session.method_plan("ptq4vit", &bits(6)).unwrap();
+    for id in session.site_ids() {
+        if let Some(SitePlan::Quantized { scheme, bits, .. }) = plan.site(&id).cloned() {
+            plan.set(&id, Some(SitePlan::unfitted(scheme.paper(), bits)));
+        }
+    }
+    let fitted =
+        session.fit_plan_on_samples(&plan, Protocol::Parallel, &Cancel::default(), |_, _| {}).unwrap();
+    // Signed grids with the lowest code: an affine grid with its zero in the middle.
+    let weight =
+        fitted.params.iter().flatten().find(|params| params.scheme.family == Family::Uniform).unwrap();
+    assert!(weight.scheme.paper && !weight.scheme.symmetric && weight.zero_point[0] == 32.0);
+}
+
+#[test]
 fn broken_rewrites_of_a_file_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let session = session(dir.path(), None);

@@ -134,6 +134,11 @@ fn scheme(args: &Fit) -> Result<Scheme> {
         "mse" => RangeSearch::Mse { p: args.p.unwrap_or(2.0) },
         other => other.parse()?,
     };
+    if range.on_values() != range {
+        return Err(eyre!(
+            "`--range {range}` looks at whole layers; use it with `bitloupe plan new --exact`"
+        ));
+    }
     let mut scheme = Scheme::new(family, range);
     if args.symmetric {
         scheme = scheme.symmetric();

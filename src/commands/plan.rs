@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bitloupe_quant::method::METHODS;
+use bitloupe_quant::method::{METHODS, Protocol};
 use bitloupe_quant::plan::{self, Plan as QuantPlan, PlanEdit, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::terms::Slot;
@@ -46,8 +46,8 @@ pub fn run(command: &Plan) -> Result<Outcome> {
                 missing.len()
             )?;
         }
-        Plan::Set { plan, model, site, bits, quantizer, calibration, output } => {
-            let change = Change { bits: bits.as_deref(), quantizer: quantizer.as_deref() };
+        Plan::Set { plan, model, site, bits, quantizer, exact, calibration, output } => {
+            let change = Change { bits: bits.as_deref(), quantizer: quantizer.as_deref(), exact: *exact };
             let output = output.as_deref().unwrap_or(plan);
             set(plan, model, site, &change, calibration.as_deref(), output)?;
         }
@@ -132,12 +132,30 @@ fn show(path: &Path, as_json: bool) -> Result<()> {
 fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
     let (a, b) = (QuantPlan::read(a)?, QuantPlan::read(b)?);
     let differences = plan::diff(&a, &b);
+    // Figures that both were saved with.
+    let metrics: Vec<(&String, f64, f64)> =
+        a.metrics.iter().filter_map(|(name, before)| Some((name, *before, *b.metrics.get(name)?))).collect();
     if as_json {
         let rows: Vec<_> = differences
             .iter()
             .map(|d| json!({"site": d.site.to_string(), "before": describe(d.before), "after": describe(d.after)}))
             .collect();
-        return print_json(&json!({ "sites": rows }));
+        let metrics: serde_json::Map<String, serde_json::Value> = metrics
+            .iter()
+            .map(|(name, before, after)| ((*name).clone(), json!({"before": before, "after": after})))
+            .collect();
+        return print_json(&json!({ "sites": rows, "metrics": metrics }));
+    }
+    if !metrics.is_empty() {
+        let right = |name| (name, Align::Right);
+        let mut table =
+            Table::new(&[("figure", Align::Left), right("before"), right("after"), right("change")]);
+        for (name, before, after) in metrics {
+            let change = format!("{:+.4}", after - before);
+            table.row([name.clone(), format!("{before:.4}"), format!("{after:.4}"), change]);
+        }
+        table.print()?;
+        say!("")?;
     }
     let only = |here: &QuantPlan, there: &QuantPlan, sign: &str| -> Result<()> {
         for rewrite in here.rewrites.iter().filter(|rewrite| !there.rewrites.contains(rewrite)) {
@@ -165,6 +183,8 @@ fn diff(a: &Path, b: &Path, as_json: bool) -> Result<()> {
 struct Change<'a> {
     bits: Option<&'a str>,
     quantizer: Option<&'a str>,
+    /// Whether it is fitted on the samples.
+    exact: bool,
 }
 
 fn set(
@@ -199,7 +219,11 @@ fn set(
     }
     "manual".clone_into(&mut plan.method);
     plan.metrics.clear();
-    let fitted = open::fit(&session, &plan)?;
+    let fitted = if change.exact {
+        open::fit_on_samples(&session, &plan, Protocol::Parallel)?
+    } else {
+        open::fit(&session, &plan)?
+    };
     fitted.plan.write(output)?;
     say!("{}: {count} sites changed", output.display())?;
     Ok(())

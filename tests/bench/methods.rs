@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --workspace --bench methods [-- PART…]`, with PART of `methods`, `ablation`, `sketches` (the error of fits
 //! from sketches against fits on the values), `samples` (the methods that are fitted on the samples themselves,
-//! sequentially where the paper is); all if none is named.
+//! sequentially where the paper is), `outputs` (the methods and weights that are fitted by what comes out of layers,
+//! against the same from sketches); all if none is named.
 //!
 //! Each row of the first and the last table is a process of its own, whose time to make and fit the plan and whose peak
 //! memory are in it.
@@ -279,6 +280,84 @@ fn sketches() -> Outcome<()> {
     Ok(())
 }
 
+/// A method, what it is fitted on, and the range of its weights if it is another one.
+const BY_OUTPUTS: [(&str, On, Option<RangeSearch>); 9] = [
+    ("ptq4vit", On::Sketches, None),
+    ("ptq4vit", On::Samples("gradients"), None),
+    ("ptq4ris", On::Sketches, None),
+    ("ptq4ris", On::Samples("gradients, sequential"), None),
+    ("saq-sam", On::Sketches, None),
+    ("saq-sam", On::Attention, None),
+    ("percentile", On::Sketches, None),
+    ("percentile", On::Sketches, Some(RangeSearch::Mse { p: 2.0 })),
+    ("percentile", On::Samples("weights output"), Some(RangeSearch::Output)),
+];
+
+/// What a plan is fitted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// Everything on sketches.
+    Sketches,
+    /// Queries and keys on the attention of a sample, everything else on sketches.
+    Attention,
+    /// Everything on the samples.
+    Samples(&'static str),
+}
+
+/// Methods that look at what comes out of layers, from sketches and on the samples.
+fn outputs() -> Outcome<()> {
+    let widths = [(6, 6), (4, 4)];
+    for bundled in bitloupe_samples::bundled() {
+        let session = open(bundled.name)?;
+        println!("\n`{}`: mIoU / oIoU / agreement, time of the fit\n", bundled.name);
+        println!("| method | fitted on | W6A6 | fit | W4A4 | fit |\n|---|---|---:|---:|---:|---:|");
+        for (name, on, range) in &BY_OUTPUTS {
+            let protocol = method(name).ok_or("no such method")?.protocol();
+            let mut cells = Vec::new();
+            for (w, a) in widths {
+                let bits = MethodBits::new(Bits::new(w)?, Bits::new(a)?);
+                let mut plan = session.method_plan(name, &bits).ok_or("no such method")?;
+                for id in session.site_ids().into_iter().filter(|id| id.slot == Slot::Weight) {
+                    if let (Some(range), Some(SitePlan::Quantized { scheme, bits, .. })) =
+                        (range, plan.site(&id))
+                    {
+                        let scheme = Scheme { range: range.clone(), ..scheme.clone() };
+                        let to = SitePlan::unfitted(scheme, *bits);
+                        plan.set(&id, Some(to));
+                    }
+                }
+                let start = Instant::now();
+                let fitted = match on {
+                    On::Sketches => session.fit_plan(&plan)?,
+                    On::Samples(_) => {
+                        session.fit_plan_on_samples(&plan, protocol, &Cancel::default(), |_, _| {})?
+                    }
+                    On::Attention => {
+                        let mut rest = session.fit_plan(&plan)?.plan.as_ref().clone();
+                        for (id, site) in plan.sites() {
+                            if matches!(site, SitePlan::Quantized { scheme, .. } if scheme.range == RangeSearch::Overlap)
+                            {
+                                rest.set(&id, Some(site.clone()));
+                            }
+                        }
+                        session.fit_plan_on_samples(&rest, protocol, &Cancel::default(), |_, _| {})?
+                    }
+                };
+                let seconds = start.elapsed().as_secs_f64();
+                cells.push(format!("{} | {seconds:.1} s", figures(&evaluate(&session, &fitted)?)));
+            }
+            let how = match (on, range) {
+                (On::Samples(how), _) => format!("samples: {how}"),
+                (On::Attention, _) => "sketches, queries and keys attention".to_owned(),
+                (On::Sketches, Some(range)) => format!("sketches, weights {range}"),
+                (On::Sketches, None) => "sketches".to_owned(),
+            };
+            println!("| {name} | {how} | {} |", cells.join(" | "));
+        }
+    }
+    Ok(())
+}
+
 fn main() -> Outcome<()> {
     // Cargo adds `--bench`.
     let said: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
@@ -287,11 +366,12 @@ fn main() -> Outcome<()> {
     {
         return row(sample, name, fitted == "samples");
     }
-    let parts: [Part; 4] = [
+    let parts: [Part; 5] = [
         ("methods", || methods(false)),
         ("ablation", ablation),
         ("sketches", sketches),
         ("samples", || methods(true)),
+        ("outputs", outputs),
     ];
     for (name, measure) in parts {
         if said.is_empty() || said.iter().any(|s| s == name) {

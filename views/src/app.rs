@@ -7,6 +7,7 @@ pub mod compare;
 pub mod diff;
 mod edit;
 pub mod facts;
+mod front;
 mod graft;
 pub mod jobs;
 pub mod layers;
@@ -173,6 +174,8 @@ pub struct App {
     pub facts: Facts,
     /// What sites cost, as far as it was measured.
     pub effects: sensitivity::Effects,
+    /// What the last search found.
+    pub front: Option<Arc<bitloupe_quant::session::messages::FrontView>>,
     /// The layer table.
     pub layers: Layers,
     /// Which operand of the layer is shown, as an index into its sites.
@@ -262,6 +265,7 @@ impl App {
             fitted: None,
             facts: Facts::default(),
             effects: sensitivity::Effects::default(),
+            front: None,
             layers: Layers::default(),
             operand: select::Operand::Activation(0),
             detail: None,

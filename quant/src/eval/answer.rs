@@ -92,6 +92,11 @@ impl Metric {
         }
     }
 
+    /// The name of the standing figure in files.
+    pub fn figure(self) -> &'static str {
+        self.figures().first().copied().unwrap_or("miou")
+    }
+
     /// Names of all figures, the standing one first.
     fn figures(self) -> &'static [&'static str] {
         match self {

@@ -38,18 +38,14 @@ impl BinaryMask {
     /// From `width * height` bits, rows from the top; `None` when there are fewer or more.
     pub fn from_bits(width: u32, height: u32, bits: impl IntoIterator<Item = bool>) -> Option<Self> {
         let mut mask = Self::new(width, height)?;
-        let pixels = mask.pixels();
-        let mut seen = 0;
-        for bit in bits {
-            if seen == pixels {
-                return None;
+        let (mut left, mut bits) = (mask.pixels(), bits.into_iter());
+        for word in &mut mask.words {
+            for at in 0..left.min(64) {
+                *word |= u64::from(bits.next()?) << at;
             }
-            if bit {
-                mask.set_index(seen);
-            }
-            seen += 1;
+            left = left.saturating_sub(64);
         }
-        (seen == pixels).then_some(mask)
+        bits.next().is_none().then_some(mask)
     }
 
     /// From a function of `(x, y)`.

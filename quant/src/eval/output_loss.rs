@@ -83,16 +83,23 @@ impl OutputLoss {
 
 /// `p ln(p / q) + (1 - p) ln((1 - p) / (1 - q))` with the sigmoids `p`, `q` of two logits.
 fn bit_divergence(reference: f64, other: f64) -> f64 {
+    let (small, others) = ((-reference.abs()).exp(), (-other.abs()).exp());
     // ln(1 - sigmoid(x)) = -ln(1 + e^x), without overflow.
-    let log_not = |x: f64| -(x.max(0.0) + (-x.abs()).exp().ln_1p());
-    let p = 1.0 / (1.0 + (-reference).exp());
+    let log_not = |x: f64, small: f64| -(x.max(0.0) + small.ln_1p());
+    let p = if reference < 0.0 { small / (1.0 + small) } else { 1.0 / (1.0 + small) };
     // ln p - ln q = (x + ln(1-p)) - (y + ln(1-q)) since ln(p / (1-p)) = x.
-    let not = log_not(reference) - log_not(other);
+    let not = log_not(reference, small) - log_not(other, others);
     (p * (reference - other + not) + (1.0 - p) * not).max(0.0)
 }
 
 /// The mean over positions of `Σ p (ln p - ln q)` with the softmax over classes of logits `[classes, positions]`.
 fn divergence(reference: &[f32], other: &[f32], classes: usize, positions: usize) -> f64 {
+    if classes == 2 {
+        // By the logarithm of the odds, which takes a third of the exponentials.
+        let odds = |logits: &[f32], at: usize| f64::from(logits[positions + at]) - f64::from(logits[at]);
+        let sum: f64 = (0..positions).map(|at| bit_divergence(odds(reference, at), odds(other, at))).sum();
+        return sum / positions as f64;
+    }
     let log_sum = |logits: &[f32], at: usize| {
         let values = || (0..classes).map(|c| f64::from(logits[c * positions + at]));
         let most = values().fold(f64::NEG_INFINITY, f64::max);

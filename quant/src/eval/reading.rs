@@ -73,19 +73,21 @@ impl Outputs<'_> {
         let [.., h, w] = *shape else { return Err(fail(name, "expected rows and columns")) };
         let planes = value.len() / (h * w).max(1);
         let plane = |at: usize| &value.as_slice()[at * h * w..][..h * w];
-        let of = |bits: &mut dyn Iterator<Item = bool>| {
-            BinaryMask::from_bits(w as u32, h as u32, bits)
-                .ok_or_else(|| fail(name, "it is no mask of a possible size"))
-        };
+        let (width, height) = (w as u32, h as u32);
+        let impossible = || fail(name, "it is no mask of a possible size");
         let mask = match rule {
             // The first wins a tie, as in PyTorch's argmax.
-            MaskRule::Second if planes == 2 => of(&mut plane(1).iter().zip(plane(0)).map(|(o, b)| o > b))?,
-            MaskRule::Above(threshold) if planes == 1 => of(&mut plane(0).iter().map(|x| x > threshold))?,
+            MaskRule::Second if planes == 2 => {
+                let bits = plane(1).iter().zip(plane(0)).map(|(object, background)| object > background);
+                BinaryMask::from_bits(width, height, bits).ok_or_else(impossible)?
+            }
+            MaskRule::Above(threshold) if planes == 1 => {
+                BinaryMask::from_threshold(width, height, plane(0), *threshold).ok_or_else(impossible)?
+            }
             MaskRule::Best { scores, threshold } if planes > 0 => {
                 let scores = self.get(scores)?;
                 let best = if scores.len() == planes { first_largest(scores.as_slice()) } else { 0 };
-                return upscaled(plane(best), (w, h), geometry, *threshold)
-                    .ok_or_else(|| fail(name, "it is no mask of a possible size"));
+                return upscaled(plane(best), (w, h), geometry, *threshold).ok_or_else(impossible);
             }
             _ => return Err(fail(name, &format!("its shape {shape:?} does not fit {rule:?}"))),
         };

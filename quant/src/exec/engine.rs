@@ -234,7 +234,7 @@ impl Engine {
     ) -> Result<Run, ExecError> {
         let graph = &*self.graph;
         let sequences = self.sequences(tap);
-        let plan = self.needed(known.has, &sequences, tap);
+        let plan = self.needed(known.has, &sequences, tap, graph.outputs());
         let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: known.reclaim };
         let mut state = State { values: vec![None; graph.nodes().len()], left: plan.uses };
         let mut buffers = self.buffers();
@@ -284,17 +284,17 @@ impl Engine {
 
     /// Runs a few samples side by side, node by node, on the calling thread: weights, and whatever the tap fills, are
     /// then in the processor's caches for all but the first. The tap sees each node's values in the order of the
-    /// samples; results are what [`Engine::run`] gives for each.
-    pub fn run_group(
+    /// samples, and nothing runs that it does not ask for.
+    pub fn watch_group(
         &self,
         samples: &[Vec<Value>],
         quantization: &Quantization,
         tap: &mut dyn Tap,
         cancel: &Cancel,
-    ) -> Result<Vec<Vec<Value>>, ExecError> {
+    ) -> Result<(), ExecError> {
         let graph = &*self.graph;
         let sequences = self.sequences(tap);
-        let plan = self.needed(Known::NOTHING.has, &sequences, tap);
+        let plan = self.needed(Known::NOTHING.has, &sequences, tap, &[]);
         let mut states: Vec<State> = samples
             .iter()
             .map(|_| State { values: vec![None; graph.nodes().len()], left: plan.uses.clone() })
@@ -326,11 +326,7 @@ impl Engine {
             }
         }
         self.keep(buffers);
-        let outputs = |state: &State| {
-            let value = |id: NodeId| state.values[id.index()].clone().ok_or(ExecError::Cancelled);
-            graph.outputs().iter().map(|(_, id)| value(*id)).collect::<Result<_, _>>()
-        };
-        states.iter().map(outputs).collect()
+        Ok(())
     }
 
     /// Spare buffers of an earlier run.
@@ -384,11 +380,17 @@ impl Engine {
     }
 
     /// Which nodes must have a value, and how often each value will be used by nodes that are computed.
-    fn needed(&self, has: &dyn Fn(usize) -> bool, sequences: &[Option<&Fused>], tap: &dyn Tap) -> Needed {
+    fn needed(
+        &self,
+        has: &dyn Fn(usize) -> bool,
+        sequences: &[Option<&Fused>],
+        tap: &dyn Tap,
+        outputs: &[(String, NodeId)],
+    ) -> Needed {
         let nodes = self.graph.nodes();
         let mut wanted = vec![false; nodes.len()];
         let mut uses = vec![0_u32; nodes.len()];
-        for (_, id) in self.graph.outputs() {
+        for (_, id) in outputs {
             wanted[id.index()] = true;
             uses[id.index()] += 1;
         }

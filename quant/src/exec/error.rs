@@ -45,6 +45,16 @@ pub enum ExecError {
         /// What does not fit.
         message: String,
     },
+    /// A derivative that does not exist or is not finite.
+    #[error("{node} ({op}): {problem}; choose ranges without gradients (`mse` or `output` for `hessian`)")]
+    Gradient {
+        /// The node.
+        node: String,
+        /// Its operation.
+        op: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The worker threads could not be started.
     #[error("cannot start worker threads: {0}")]
     Threads(String),

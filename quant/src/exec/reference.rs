@@ -1,7 +1,8 @@
 //! The same graph with candle's own operations: slower, on any device, differentiable. The fused kernels are held
-//! to it by tests; reconstruction and data-free calibration will run on it.
+//! to it by tests; [gradients](Reference::gradients) come from it.
 
 mod general;
+mod gradient;
 
 use std::sync::OnceLock;
 
@@ -9,7 +10,7 @@ use candle_core::{D, DType, Device, Tensor};
 
 use super::kernels::activation::Activation;
 use super::kernels::resize::{Coordinates, Interpolation, Rounding, Sampling};
-use super::{ExecError, Value};
+use super::{Cancel, ExecError, Value};
 use crate::graph::{Conv, Graph, Node, Op, ParamId};
 
 /// Runs a graph with candle on `device`, in `dtype` (F64 gives a yardstick for the f32 kernels).
@@ -30,9 +31,16 @@ impl<'g> Reference<'g> {
 
     /// Values of all nodes in execution order; `inputs` in the order of [`Graph::inputs`].
     pub fn run(&self, inputs: &[Value]) -> Result<Vec<Tensor>, ExecError> {
+        self.run_until(inputs, &Cancel::default())
+    }
+
+    fn run_until(&self, inputs: &[Value], cancel: &Cancel) -> Result<Vec<Tensor>, ExecError> {
         let mut values: Vec<Tensor> = Vec::with_capacity(self.graph.nodes().len());
         let mut given = inputs.iter();
         for node in self.graph.nodes() {
+            if cancel.is_cancelled() {
+                return Err(ExecError::Cancelled);
+            }
             let operands: Vec<&Tensor> = node.inputs.iter().map(|id| &values[id.index()]).collect();
             let value = match (&node.op, given.as_slice().first()) {
                 (Op::Input, Some(input)) => {
@@ -49,6 +57,14 @@ impl<'g> Reference<'g> {
             values.push(value);
         }
         Ok(values)
+    }
+
+    /// Uses other numbers for a weight that was not used yet; `values` has as many as the weight.
+    pub fn replace(&self, id: ParamId, values: &[f32]) -> Result<(), ExecError> {
+        let shape = self.graph.param(id).shape.as_slice();
+        let made = Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?;
+        let _ = self.params[id.index()].set(made);
+        Ok(())
     }
 
     fn param(&self, id: ParamId) -> candle_core::Result<Tensor> {
@@ -91,7 +107,7 @@ impl<'g> Reference<'g> {
             }
             Op::Activation(act) => activate(*act, x[0]),
             Op::Softmax => {
-                let e = x[0].broadcast_sub(&x[0].max_keepdim(D::Minus1)?)?.exp()?;
+                let e = x[0].broadcast_sub(&x[0].max_keepdim(D::Minus1)?.detach())?.exp()?;
                 e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
             }
             Op::Add => x[0].broadcast_add(x[1]),
@@ -148,7 +164,16 @@ impl<'g> Reference<'g> {
         let (x, w) = if flat { (x.unsqueeze(2)?, w.unsqueeze(2)?) } else { (x.clone(), w) };
         let [top, left, bottom, right] = g.padding;
         let x = if flat { x } else { x.pad_with_zeros(2, top, bottom)? };
-        let x = x.pad_with_zeros(3, left, right)?.contiguous()?;
+        let mut x = x.pad_with_zeros(3, left, right)?;
+        // What no window reaches is cut off: candle's derivative asks for the same rest on both axes.
+        for axis in if flat { 3..4 } else { 2..4 } {
+            let (step, apart) = (g.stride[axis - 2].max(1), g.dilation[axis - 2]);
+            let window = apart * (w.dim(axis)? - 1) + 1;
+            if let Some(rest) = x.dim(axis)?.checked_sub(window).map(|beyond| beyond % step) {
+                x = x.narrow(axis, 0, x.dim(axis)? - rest)?;
+            }
+        }
+        let x = x.contiguous()?;
         let stride = if flat { [1, g.stride[1]] } else { g.stride };
         if !flat && g.dilation[0] != g.dilation[1] {
             candle_core::bail!("dilations {:?} differ", g.dilation);

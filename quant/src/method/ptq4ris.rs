@@ -18,7 +18,8 @@ impl Method for Ptq4Ris {
         "PTQ4RIS, Jiang et al., 2024. The released code cannot run and lacks its fusion part: 1×1 convolutions get what its \
          stand-in there does. Regions are taken one at a time, and outliers beyond the last threshold keep their \
          group, where the released code adds and drops them. Decoder convolutions quantize their input, not their \
-         output; ranges are searched by the error of the values."
+         output. With --exact the picture's layers are searched by the error of their outputs, weighted by gradients \
+         (see ptq4vit); otherwise, and everywhere else, ranges are searched by the error of the values."
     }
 
     fn treatment(&self) -> &'static [(&'static str, &'static str)] {
@@ -27,8 +28,11 @@ impl Method for Ptq4Ris {
             ("sentence: products", "affine per tensor, the best of three percentiles"),
             ("sentence and decoder: weights", "affine per output channel, least error of power 2.4"),
             ("picture: post-softmax, post-gelu", "dual region (DRQ)"),
-            ("picture: all else", "symmetric per tensor, least error"),
-            ("picture: weights", "symmetric per layer, of convolutions per output channel, least error"),
+            ("picture: all else", "symmetric per tensor, least weighted error of the output"),
+            (
+                "picture: weights",
+                "symmetric per layer, of convolutions per output channel, least weighted error of the output",
+            ),
             ("fusion: 1×1 convolutions", "affine, input at 8 bits, percentiles"),
             ("decoder: convolution inputs", "affine per channel, least error of power 2.4"),
             ("patch embedding", "input in full precision"),
@@ -39,7 +43,8 @@ impl Method for Ptq4Ris {
     fn site(&self, place: &Place<'_>, bits: Bits) -> Option<(Scheme, Bits)> {
         let uniform = |range| Scheme::new(Family::Uniform, range);
         let power = || uniform(RangeSearch::Mse { p: 2.4 });
-        let symmetric = || uniform(RangeSearch::Mse { p: 2.0 }).symmetric();
+        let symmetric = || uniform(RangeSearch::Hessian).symmetric();
+        let twin = |family| Scheme { range: RangeSearch::Hessian, ..Scheme::published(family) };
         let weight = place.site.id.slot == Slot::Weight;
         if place.last {
             return None;
@@ -59,8 +64,8 @@ impl Method for Ptq4Ris {
             }
             _ if place.is_pointwise_convolution() => (uniform(RangeSearch::repq()), Bits::EIGHT),
             _ if place.is_convolution() => (power().per_channel(), bits),
-            Role::PostSoftmax => (Scheme::published(Family::DrqSoftmax), bits),
-            Role::PostGelu => (Scheme::published(Family::DrqGelu), bits),
+            Role::PostSoftmax => (twin(Family::DrqSoftmax), bits),
+            Role::PostGelu => (twin(Family::DrqGelu), bits),
             _ => (symmetric(), bits),
         })
     }

@@ -15,28 +15,33 @@ impl Method for Ptq4Vit {
 
     fn source(&self) -> &'static str {
         "PTQ4ViT, Yuan et al., ECCV 2022. Twin quantizers take one of their two regions, where the released code adds \
-         both. Ranges are searched by the error of the values, or with --exact for the twin quantizers by that of \
-         the layer's output, without the gradient weights of the paper; one scale per tensor where the paper has \
-         one per head."
+         both. With --exact both operands of a layer are searched in turn by the error of its output, weighted by squared \
+         gradients as in the paper; these are taken with quantized weights, alike in size for every sample, because at the paper's point, full \
+         precision, they are zero but for rounding. Otherwise ranges are those of least error of the values. One scale \
+         per tensor where the paper has one per head, or one for each of queries, keys and values of one projection."
     }
 
     fn treatment(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("weights", "symmetric per layer, of convolutions per output channel, least error"),
+            (
+                "weights",
+                "symmetric per layer, of convolutions per output channel, least weighted error of the output",
+            ),
             ("post-softmax", "twin uniform with a power-of-two split"),
             ("post-gelu", "twin uniform, the negative step fixed"),
             ("patch embedding", "input in full precision"),
-            ("all else", "symmetric per tensor, least error"),
+            ("all else", "symmetric per tensor, least weighted error of the output"),
         ]
     }
 
     fn site(&self, place: &Place<'_>, bits: Bits) -> Option<(Scheme, Bits)> {
-        let symmetric = Scheme::new(Family::Uniform, RangeSearch::Mse { p: 2.0 }).symmetric();
+        let symmetric = Scheme::new(Family::Uniform, RangeSearch::Hessian).symmetric();
+        let twin = |family| Scheme { range: RangeSearch::Hessian, ..Scheme::published(family) };
         Some(match (place.site.id.slot, place.site.role) {
             (Slot::Weight, _) if place.is_convolution() => (symmetric.per_channel(), bits),
             (_, Role::Image) => return None,
-            (_, Role::PostSoftmax) => (Scheme::published(Family::DrqSoftmax), bits),
-            (_, Role::PostGelu) => (Scheme::published(Family::DrqGelu), bits),
+            (_, Role::PostSoftmax) => (twin(Family::DrqSoftmax), bits),
+            (_, Role::PostGelu) => (twin(Family::DrqGelu), bits),
             _ => (symmetric, bits),
         })
     }

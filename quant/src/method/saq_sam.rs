@@ -5,12 +5,6 @@ use crate::graph::RewriteKind;
 use crate::quantizer::{Family, RangeSearch, Scheme};
 use crate::terms::{Bits, Role, Slot};
 
-/// The 29 percentiles that perceptual-consistency clipping chooses from.
-const PERCENTILES: [f64; 29] = [
-    0.85, 0.87, 0.88, 0.89, 0.90, 0.91, 0.92, 0.93, 0.94, 0.95, 0.960, 0.965, 0.970, 0.975, 0.980, 0.983,
-    0.985, 0.987, 0.989, 0.99, 0.993, 0.995, 0.997, 0.999, 0.9993, 0.9995, 0.9997, 0.9999, 0.99999,
-];
-
 /// Clipping of queries and keys, without reconstruction.
 #[derive(Debug)]
 pub(super) struct SaqSam;
@@ -21,14 +15,15 @@ impl Method for SaqSam {
     }
 
     fn source(&self) -> &'static str {
-        "SAQ-SAM, AAAI 2026, the clipping alone: queries and keys choose among the paper's 29 percentiles by the error of \
-         their values; the overlap of attention maps that the paper looks at is in the library \
-         (`quantizer::output`), not in this plan."
+        "SAQ-SAM, AAAI 2026, the clipping alone. With --exact queries and keys of every attention take the one of the \
+         paper's 29 percentiles that least changes what the first sample's attention attends to, without position biases \
+         and masks; otherwise the one of least error of their values. The inputs of their projections, which the \
+         paper clips in the same way, are treated as all else."
     }
 
     fn treatment(&self) -> &'static [(&'static str, &'static str)] {
         &[
-            ("query, key", "affine per tensor, the best of 29 percentiles"),
+            ("query, key", "affine per tensor, of 29 percentiles the one that least changes the attention"),
             ("all else", "as ptq4sam, activations by least error of power 2.4"),
         ]
     }
@@ -36,9 +31,7 @@ impl Method for SaqSam {
     fn site(&self, place: &Place<'_>, bits: Bits) -> Option<(Scheme, Bits)> {
         let uniform = |range| Scheme::new(Family::Uniform, range);
         match (place.site.id.slot, place.site.role) {
-            (Slot::Lhs | Slot::Rhs, Role::Query | Role::Key) => {
-                Some((uniform(RangeSearch::Percentile(PERCENTILES.to_vec())), bits))
-            }
+            (Slot::Lhs | Slot::Rhs, Role::Query | Role::Key) => Some((uniform(RangeSearch::Overlap), bits)),
             (slot, _) => ptq4sam::common(place, bits).map(|(scheme, bits)| match scheme.range {
                 RangeSearch::AverageMinMax if slot != Slot::Weight => {
                     (uniform(RangeSearch::Bounded { p: 2.4 }), bits)

@@ -1,16 +1,19 @@
 //! What a plan costs: bits, bytes and bit-operations.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Plan, SitePlan};
-use crate::quantizer::Granularity;
+use crate::quantizer::{Granularity, Params};
 use crate::terms::{SiteId, Slot};
 
 /// Bits that full precision counts as in averages and bit-operations: what a half-precision engine runs.
-const FLOAT_BITS: f64 = 16.0;
+pub(crate) const FLOAT_BITS: f64 = 16.0;
 /// Bytes of a full-precision weight in a file.
-const FLOAT_BYTES: u64 = 4;
+pub(crate) const FLOAT_BYTES: u64 = 4;
 
 /// The size of one layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerCost {
     /// Its name.
     pub layer: String,
@@ -74,23 +77,30 @@ fn bytes(site: Option<&SitePlan>, cost: &LayerCost) -> u64 {
     let Some(bits) = site.and_then(|s| s.bits().get()) else {
         return cost.weights.saturating_mul(FLOAT_BYTES);
     };
-    let rows = cost.rows.max(1);
-    let row_bytes = (cost.weights / rows).saturating_mul(u64::from(bits)).div_ceil(8);
-    rows.saturating_mul(row_bytes).saturating_add(overhead(site, rows))
-}
-
-/// Bytes of the parameters; before fitting, a scale and a zero point for each row or for the tensor.
-fn overhead(site: Option<&SitePlan>, rows: u64) -> u64 {
+    if let Some(params) = site.and_then(SitePlan::params) {
+        return fitted_bytes(params, cost);
+    }
+    // Before fitting, a scale and a zero point for each row or for the tensor.
     let per_tensor = matches!(
         site,
         Some(SitePlan::Quantized { scheme, .. }) if scheme.granularity == Granularity::Tensor
     );
-    let numbers = match site.and_then(SitePlan::params) {
-        Some(params) => params.parameters().iter().map(|(_, values)| values.len() as u64).sum(),
-        None if per_tensor => 2,
-        None => rows.saturating_mul(2),
-    };
-    numbers.saturating_mul(4)
+    let numbers = if per_tensor { 2 } else { cost.rows.max(1).saturating_mul(2) };
+    codes(bits, cost).saturating_add(numbers.saturating_mul(4))
+}
+
+/// Bytes of one weight with these parameters, as it is exported.
+pub(crate) fn fitted_bytes(params: &Params, cost: &LayerCost) -> u64 {
+    let Some(bits) = params.bits.get() else { return cost.weights.saturating_mul(FLOAT_BYTES) };
+    let numbers: u64 = params.parameters().iter().map(|(_, values)| values.len() as u64).sum();
+    codes(bits, cost).saturating_add(numbers.saturating_mul(4))
+}
+
+/// Bytes of the packed codes.
+fn codes(bits: u8, cost: &LayerCost) -> u64 {
+    let rows = cost.rows.max(1);
+    let row_bytes = (cost.weights / rows).saturating_mul(u64::from(bits)).div_ceil(8);
+    rows.saturating_mul(row_bytes)
 }
 
 #[cfg(test)]

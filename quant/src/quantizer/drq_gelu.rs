@@ -7,7 +7,8 @@
 //!
 //! The search tries `f · max / (q - ½)` for the 100 factors `f = 0.01 + 0.0119 k` and keeps the first of least squared
 //! error, or of least error of the product where that is given. PTQ4ViT and PTQ4RIS weight the error of the product
-//! with a gradient that is zero but for rounding at the point where they take it; here every output counts the same.
+//! with a gradient that is zero but for rounding at the point where they take it; here every output counts the same
+//! (see [`search_linear`](super::output::search_linear) for the search with gradients).
 //! The power-of-two ratio between both steps that the paper asks for is not in the released code, and not here.
 
 use super::cells::Cells;
@@ -82,6 +83,13 @@ fn negative_scale(half: f32) -> f32 {
     (DEPTH / f64::from(half)) as f32
 }
 
+/// The parameters with a scale that was found.
+pub(crate) fn params(scheme: &Scheme, bits: Bits, scale: f32) -> Params {
+    let half = half(bits);
+    let extra = BTreeMap::from([(NEGATIVE.to_owned(), vec![negative_scale(half)])]);
+    Params { scheme: scheme.clone(), bits, scale: vec![usable(scale, half)], zero_point: Vec::new(), extra }
+}
+
 /// The scale from which the search starts.
 fn first_scale(max: f32, half: f32) -> f32 {
     max / (half - 0.5)
@@ -134,6 +142,7 @@ impl Quantizer for DrqGelu {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::DrqGelu, bits)?;
         data.check()?;
+        let scheme = &scheme.on_values();
         let (half, p) = (half(bits), exponent(&scheme.range));
         let scale = match *data {
             Distribution::Sketch(sketch) => of_survey(&Survey::new(sketch), scheme, half),

@@ -117,6 +117,12 @@ fn most(bits: Bits) -> f32 {
     (bits.levels().unwrap_or(1 << 16) / 2 - 1) as f32
 }
 
+/// The parameters with a split that was found.
+pub(crate) fn params(scheme: &Scheme, bits: Bits, split: f32) -> Params {
+    let extra = BTreeMap::from([(SPLIT.to_owned(), vec![split])]);
+    Params { scheme: scheme.clone(), bits, scale: vec![1.0 / most(bits)], zero_point: Vec::new(), extra }
+}
+
 /// The split of least cost.
 fn search(bits: Bits, paper: bool, cost: impl Fn(&Regions) -> f64) -> f32 {
     let scale = 1.0 / most(bits);
@@ -145,6 +151,7 @@ impl Quantizer for DrqSoftmax {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::DrqSoftmax, bits)?;
         data.check()?;
+        let scheme = &scheme.on_values();
         let p = exponent(&scheme.range);
         let shared = scheme.granularity == Granularity::Tensor;
         let groups = if shared { 1 } else { data.channels() };

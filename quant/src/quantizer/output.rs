@@ -17,8 +17,12 @@ pub use gram::Gram;
 pub use linear::{InputGrid, Layer, LinearScales, search_linear, unfold};
 pub use matmul::{AttentionScales, Heads, search_attention, search_matmul};
 pub use overlap::{OVERLAP_PERCENTILES, Overlap, attention_map, least_overlap_loss, overlap_loss};
-pub use twin::{fake_quantize_signed, fake_quantize_twin_gelu, fake_quantize_twin_softmax};
+pub use twin::{
+    SignedCodes, fake_quantize_signed, fake_quantize_twin_gelu, fake_quantize_twin_softmax, signed_params,
+};
 
+pub(crate) use super::drq_gelu::params as twin_gelu_params;
+pub(crate) use super::drq_softmax::params as twin_softmax_params;
 use super::error::QuantizerError;
 
 /// That `found` values are `rows` times `columns`.

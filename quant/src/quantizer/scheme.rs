@@ -176,12 +176,31 @@ pub enum RangeSearch {
     Shrink,
     /// Both ends shrunk together in 90 steps of 1 %, least mean squared error (FQ-ViT).
     Omse,
+    /// Of both operands of a layer in turn, by the squared error of its output weighted by squared gradients of the
+    /// model's loss (PTQ4ViT, PTQ4RIS). Needs the calibration samples; elsewhere see [`RangeSearch::on_values`].
+    Hessian,
+    /// Of a weight, by the squared error of its layer's output. Needs the calibration samples, as above.
+    Output,
+    /// Of queries and keys, the percentile that least changes what is attended to (SAQ-SAM). Needs the calibration
+    /// samples, as above.
+    Overlap,
 }
 
 impl RangeSearch {
     /// RepQ-ViT's choice among three percentiles.
     pub fn repq() -> Self {
         Self::Percentile(REPQ_PERCENTILES.to_vec())
+    }
+
+    /// What takes the place of a search that looks at whole layers where there is only one tensor or its sketch: the
+    /// least squared error of its values, among the same percentiles for [`RangeSearch::Overlap`].
+    #[must_use]
+    pub fn on_values(&self) -> Self {
+        match self {
+            Self::Hessian | Self::Output => Self::Mse { p: 2.0 },
+            Self::Overlap => Self::Percentile(super::output::OVERLAP_PERCENTILES.to_vec()),
+            other => other.clone(),
+        }
     }
 
     /// What identifies the value, floats by their bits.
@@ -198,6 +217,9 @@ impl RangeSearch {
             Self::Bounded { p } => (6, vec![p.to_bits()]),
             Self::Shrink => (7, vec![]),
             Self::Omse => (8, vec![]),
+            Self::Hessian => (9, vec![]),
+            Self::Output => (10, vec![]),
+            Self::Overlap => (11, vec![]),
         }
     }
 
@@ -260,6 +282,9 @@ impl fmt::Display for RangeSearch {
             Self::Bounded { p } => f.pad(&format!("bounded:{p}")),
             Self::Shrink => f.pad("shrink"),
             Self::Omse => f.pad("omse"),
+            Self::Hessian => f.pad("hessian"),
+            Self::Output => f.pad("output"),
+            Self::Overlap => f.pad("overlap"),
         }
     }
 }
@@ -268,13 +293,14 @@ impl FromStr for RangeSearch {
     type Err = UnknownWord;
 
     /// Reads what `Display` writes: `min-max`, `percentile`, `percentile:0.99`, `mse`, `mse:2.4`, `kl`,
-    /// `average-min-max`, `ema:0.1`, `ema:0.1,2.4`, `bounded:2.4`, `shrink`, `omse`.
+    /// `average-min-max`, `ema:0.1`, `ema:0.1,2.4`, `bounded:2.4`, `shrink`, `omse`, `hessian`,
+    /// `output`, `overlap`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let unknown = || UnknownWord {
             what: "range search",
             found: text.to_owned(),
             expected: "min-max, percentile, percentile:P[,P…], mse, mse:EXPONENT, kl, average-min-max, \
-                       ema:MOMENTUM[,EXPONENT], bounded:EXPONENT, shrink, omse"
+                       ema:MOMENTUM[,EXPONENT], bounded:EXPONENT, shrink, omse, hessian, output, overlap"
                 .to_owned(),
         };
         let search = match text.split_once(':') {
@@ -286,6 +312,9 @@ impl FromStr for RangeSearch {
                 "average-min-max" => Self::AverageMinMax,
                 "shrink" => Self::Shrink,
                 "omse" => Self::Omse,
+                "hessian" => Self::Hessian,
+                "output" => Self::Output,
+                "overlap" => Self::Overlap,
                 _ => return Err(unknown()),
             },
             Some(("percentile", levels)) => {
@@ -349,6 +378,12 @@ impl Scheme {
     #[must_use]
     pub fn symmetric(self) -> Self {
         Self { symmetric: true, ..self }
+    }
+
+    /// The same with the search that one tensor alone allows: see [`RangeSearch::on_values`].
+    #[must_use]
+    pub fn on_values(&self) -> Self {
+        Self { range: self.range.on_values(), ..self.clone() }
     }
 
     /// The same as released, with its defects.

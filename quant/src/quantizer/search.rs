@@ -109,6 +109,9 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
             let squares = Squares::new(survey.buckets());
             shrunk_least(lo, hi, scheme, bits, |grid, _| squares.error(&Cells::uniform(grid)))
         }
+        RangeSearch::Hessian | RangeSearch::Output | RangeSearch::Overlap => {
+            of_sketch(survey, &scheme.on_values(), bits)
+        }
     }
 }
 

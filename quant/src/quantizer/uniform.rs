@@ -36,6 +36,7 @@ impl Quantizer for Uniform {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::Uniform, bits)?;
         data.check()?;
+        let scheme = &scheme.on_values();
         let grids: Vec<Grid> = match *data {
             Distribution::Sketch(sketch) => fit_survey(&Survey::new(sketch), scheme, bits),
             Distribution::Survey(survey) => fit_survey(survey, scheme, bits),
@@ -161,6 +162,9 @@ fn fit_group(values: &[f32], side: Side, scheme: &Scheme, bits: Bits) -> Grid {
         }
         RangeSearch::Shrink | RangeSearch::Omse => {
             search::shrunk_least(lo, hi, scheme, bits, |grid, p| search::raw_error(values, grid, p))
+        }
+        RangeSearch::Hessian | RangeSearch::Output | RangeSearch::Overlap => {
+            fit_group(values, side, &scheme.on_values(), bits)
         }
         // Ranges of batches: the values are one.
         RangeSearch::AverageMinMax | RangeSearch::Ema { .. } | RangeSearch::Bounded { .. } => {

@@ -202,7 +202,7 @@ impl Session {
                 let inputs = groups[k].iter().map(load).collect::<Result<Vec<_>, SessionError>>()?;
                 let sketches = lock(&idle).pop().unwrap_or_else(|| watches.sketches());
                 let mut tap = Observer { watches, sketches, failed: None };
-                let run = engine.run_group(&inputs, &none, &mut tap, cancel);
+                let run = engine.watch_group(&inputs, &none, &mut tap, cancel);
                 lock(&idle).push(tap.sketches);
                 run?;
                 tap.failed.map_or(Ok(()), |e| Err(e.into()))

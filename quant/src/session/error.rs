@@ -1,6 +1,7 @@
 //! What can go wrong in a session.
 
 use crate::data::DataError;
+use crate::eval::search::SearchError;
 use crate::exec::ExecError;
 use crate::export::ExportError;
 use crate::models::ModelError;
@@ -41,6 +42,9 @@ pub enum SessionError {
     /// The journal of a sweep.
     #[error(transparent)]
     Sweep(#[from] crate::eval::sensitivity::JournalError),
+    /// Budgets and kept searches.
+    #[error(transparent)]
+    Search(Box<SearchError>),
     /// A rewrite that does not fit the model.
     #[error("the plan's rewrite {0}; remove it from the plan or make a new one")]
     Rewrite(#[from] crate::graph::RewriteError),
@@ -139,6 +143,12 @@ pub enum SessionError {
 
 fn hint(nearest: &[String]) -> String {
     if nearest.is_empty() { String::new() } else { format!("; nearest: {}", nearest.join(", ")) }
+}
+
+impl From<SearchError> for SessionError {
+    fn from(error: SearchError) -> Self {
+        Self::Search(Box::new(error))
+    }
 }
 
 impl SessionError {

@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::by_output::fit_weight;
+use super::hessian::Targets;
+use super::overlap::fit_attention;
 use super::variant::Variant;
 use super::{FittedPlan, Session, SessionError};
 use crate::exec::{Cancel, Decision, Value};
-use crate::graph::{NodeId, Op};
+use crate::graph::{NodeId, Op, Site};
 use crate::method::Protocol;
 use crate::plan::{Plan, SitePlan};
-use crate::quantizer::{Batch, Distribution, Params, Product, quantizer};
+use crate::quantizer::{Batch, Distribution, Params, Product, RangeSearch, quantizer};
 use crate::terms::Slot;
 
 /// Calibration samples taken at most: as many as the papers use. All of them are held in memory, layer by layer.
@@ -17,8 +20,9 @@ pub const SAMPLES: usize = 32;
 
 impl Session {
     /// Fits every site of a plan that has no numbers yet on the raw values of the first [`SAMPLES`] calibration samples:
-    /// the searches of the papers, with what a site is multiplied by where a quantizer looks at the product. Rewrites
-    /// without numbers get them from sketches as in [`Session::fit_plan`].
+    /// the searches of the papers, with what a site is multiplied by where a quantizer looks at the product. Layers that
+    /// ask for [`RangeSearch::Hessian`](crate::quantizer::RangeSearch) come first, each with all else in full
+    /// precision whatever the protocol. Rewrites without numbers get them from sketches as in [`Session::fit_plan`].
     pub fn fit_plan_on_samples(
         &self,
         plan: &Plan,
@@ -35,22 +39,41 @@ impl Session {
         let graph = variant.graph();
         let by_node: HashMap<NodeId, &[usize]> =
             graph.layers().iter().map(|layer| (layer.node, layer.sites.as_slice())).collect();
-        let total = graph.layers().len();
+        let targets = Targets::of(graph, &plan);
+        let steps = |passes: usize| passes * graph.layers().len();
+        let total = if targets.is_empty() { steps(1) } else { samples.len() + steps(2) };
         let mut done = 0;
+        let mut step = || {
+            done += 1;
+            progress(done, total);
+        };
         let mut made = plan.clone();
         let sequential = protocol == Protocol::Sequential;
         self.pool.install(|| {
+            if !targets.is_empty() {
+                self.fit_by_gradients(&variant, &mut made, &targets, &samples, cancel, &mut step)?;
+            }
+            let plan = made.clone();
+            if !targets.is_empty() && !graph.sites().iter().any(|site| is_open(&plan, site)) {
+                (0..graph.layers().len()).for_each(|_| step());
+                return Ok(());
+            }
             variant.engine.lockstep(&samples, sequential, cancel, |node, operands| {
-                let mut decided: Decision = Vec::new();
+                let mut decided = fit_attention(graph, &plan, node, operands)?;
+                for (site, params) in &decided {
+                    made.set(&graph.sites()[*site].id, Some(SitePlan::fitted(params.as_ref().clone())));
+                }
                 for &site in by_node.get(&node).copied().unwrap_or_default() {
+                    if decided.iter().any(|(known, _)| *known == site) {
+                        continue;
+                    }
                     if let Some(params) = self.decide(&variant, &plan, site, operands)? {
                         let id = &graph.sites()[site].id;
                         made.set(id, Some(SitePlan::fitted(params.as_ref().clone())));
                         decided.push((site, params));
                     }
                 }
-                done += 1;
-                progress(done, total);
+                step();
                 Ok::<Decision, SessionError>(decided)
             })
         })?;
@@ -74,6 +97,13 @@ impl Session {
             Some(SitePlan::Quantized { scheme, bits, params: None }) => (scheme, *bits),
             Some(SitePlan::Float) | None => return Ok(None),
         };
+        if site.id.slot == Slot::Weight
+            && let Some(inputs) = operands.first()
+            && let Some(params) = fit_weight(graph, site.node, scheme, bits, inputs)
+                .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?
+        {
+            return Ok(Some(Arc::new(params)));
+        }
         let Some(values) = site.operand.and_then(|operand| operands.get(operand)) else {
             return Ok(Some(Arc::clone(&self.fit_site_in(variant, index, scheme, bits)?.params)));
         };
@@ -91,6 +121,16 @@ impl Session {
             .fit(&Distribution::Batches(&batches), scheme, bits)
             .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
         Ok(Some(Arc::new(params)))
+    }
+}
+
+/// Whether a site waits for parameters that depend on the samples.
+fn is_open(plan: &Plan, site: &Site) -> bool {
+    match plan.site(&site.id) {
+        Some(SitePlan::Quantized { scheme, params: None, .. }) => {
+            site.operand.is_some() || scheme.range == RangeSearch::Output
+        }
+        _ => false,
     }
 }
 

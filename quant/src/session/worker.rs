@@ -18,6 +18,7 @@ use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, Sampl
 use super::recent::Recent;
 use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, choices, lock};
 use crate::eval::metrics::Scores;
+use crate::eval::search::Front;
 use crate::exec::Cancel;
 use crate::plan::{Journal, Kept, Plan};
 
@@ -51,6 +52,8 @@ struct Shared {
     events: Sender<Event>,
     journal: OnceLock<Journal>,
     recent: Recent,
+    /// What the last search found.
+    front: Mutex<Option<Arc<Front>>>,
     /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations.
     running: [Mutex<Cancel>; 5],
     /// Whether a long job runs; what is only gathered for explanations waits for it.
@@ -103,6 +106,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         events: outgoing.clone(),
         journal: OnceLock::new(),
         recent: Recent::default(),
+        front: Mutex::default(),
         running: Default::default(),
         busy: AtomicBool::default(),
     });
@@ -165,7 +169,8 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                     shared.send(Event::Warning { message });
                 }
             }
-            Request::Sweep { .. } => {
+            Request::Solve { generation, average_bits } => measure::solve(&shared, generation, average_bits),
+            Request::Sweep { .. } | Request::Search { .. } => {
                 shared.stop(MEASURE);
                 let _ = slow.send(request);
             }

@@ -22,7 +22,7 @@ pub(crate) struct Fixture {
 /// A model, run on every sample of a fixture's batch.
 pub(crate) struct Run {
     pub(crate) model: Model,
-    inputs: Vec<Vec<Value>>,
+    pub(crate) inputs: Vec<Vec<Value>>,
     values: Vec<HashMap<usize, Value>>,
 }
 

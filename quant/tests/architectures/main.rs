@@ -10,6 +10,7 @@ mod deit;
 mod detr;
 mod dinov2;
 mod fixture;
+mod gradients;
 mod lavt;
 mod pictures;
 mod published;

@@ -2,9 +2,9 @@
 
 use crate::ledger::{Golden, Section, Tolerance};
 use bitloupe_quant::quantizer::output::{
-    AttentionScales, Heads, InputGrid, Layer, OVERLAP_PERCENTILES, attention_map, fake_quantize_signed,
-    fake_quantize_twin_gelu, fake_quantize_twin_softmax, least_overlap_loss, search_attention, search_linear,
-    search_matmul, unfold,
+    AttentionScales, Heads, InputGrid, Layer, OVERLAP_PERCENTILES, SignedCodes, attention_map,
+    fake_quantize_signed, fake_quantize_twin_gelu, fake_quantize_twin_softmax, least_overlap_loss,
+    search_attention, search_linear, search_matmul, unfold,
 };
 use bitloupe_quant::terms::Bits;
 
@@ -69,7 +69,9 @@ fn check_linear(golden: &mut Section, names: &LinearNames, parts: usize, grid: I
     let (x, weight) = (golden.tensor(&names.input), golden.tensor(&names.weight));
     let (bias, gradient) = (golden.tensor(&names.bias), golden.tensor(&names.gradient));
     let inner = weight.shape[1];
-    let layer = Layer { input: &x.values, weight: &weight.values, gradient: &gradient.values, inner };
+    let (reach, codes) = (None, SignedCodes::All);
+    let layer =
+        Layer { input: &x.values, weight: &weight.values, gradient: &gradient.values, inner, reach, codes };
     let scales = search_linear(&layer, parts, grid, bits, bits).unwrap();
     golden.compare(&format!("{}.w_interval", names.found), &scales.weight, SEARCHED);
     golden.compare(&format!("{}.a_interval", names.found), &[scales.input], SEARCHED);
@@ -104,7 +106,7 @@ impl Products {
         let [_, heads, rows, inner] = self.lhs.shape[..] else { panic!("four dimensions") };
         let columns = self.rhs.shape[3];
         let (lhs, rhs, gradient) = (&self.lhs.values, &self.rhs.values, &self.gradient.values);
-        Heads { lhs, rhs, gradient, heads, rows, inner, columns }
+        Heads { lhs, rhs, gradient, heads, rows, inner, columns, reach: None, codes: SignedCodes::All }
     }
 
     fn check(&self, golden: &mut Section, attention: bool, bits: Bits) {
@@ -165,7 +167,8 @@ fn check_convolution(
     let rows = unfold(&x.values, [x.shape[1], x.shape[2], x.shape[3]], kernel, kernel).unwrap();
     let (filters, places) = (gradient.shape[1], gradient.shape[2] * gradient.shape[3]);
     let by_row = exchanged(&gradient.values, filters, places);
-    let layer = Layer { input: &rows, weight: &weight.values, gradient: &by_row, inner };
+    let (reach, codes) = (None, SignedCodes::All);
+    let layer = Layer { input: &rows, weight: &weight.values, gradient: &by_row, inner, reach, codes };
     let scales = search_linear(&layer, filters, InputGrid::Float, bits, bits).unwrap();
     golden.compare(&format!("{found}.w_interval"), &scales.weight, SEARCHED);
     if let Some(out) = out {

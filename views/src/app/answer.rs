@@ -41,6 +41,8 @@ impl App {
                 }
             }
             Event::Sensitivity(view) => self.measured(&view),
+            Event::Front(view) => self.take_front(view),
+            Event::Solved { point, .. } => return self.solved(&point),
             Event::Site(detail) => {
                 let newer = self.detail.as_ref().is_none_or(|old| old.generation <= detail.generation);
                 if newer && detail.generation >= self.floor && self.site_id() == Some(&detail.site) {

@@ -6,6 +6,7 @@ use crate::quantizer::grid::Grid;
 use crate::quantizer::params::Params;
 use crate::quantizer::scheme::{Family, Granularity, Scheme};
 use crate::terms::Bits;
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 /// Shares of a row's range that are tried, in hundredths.
@@ -85,6 +86,32 @@ impl Gram {
         sum.max(0.0)
     }
 
+    /// Both triangles, `[inner, inner]`.
+    fn whole(&self) -> Result<Tensor, QuantizerError> {
+        let inner = self.inner;
+        let mut all = self.sums.clone();
+        for i in 0..inner {
+            for j in 0..i {
+                all[i * inner + j] = self.sums[j * inner + i];
+            }
+        }
+        Tensor::from_vec(all, (inner, inner), &Device::Cpu).map_err(|_| self.failed(inner))
+    }
+
+    /// [`Gram::error`] of many differences `[n, inner]` in one product.
+    fn errors(&self, moments: &Tensor, differences: Vec<f64>) -> Result<Vec<f64>, QuantizerError> {
+        let (inner, len) = (self.inner, differences.len());
+        let product = || {
+            let differences = Tensor::from_vec(differences, (len / inner.max(1), inner), &Device::Cpu)?;
+            differences.matmul(moments)?.mul(&differences)?.sum(1)?.to_vec1::<f64>()
+        };
+        product().map_err(|_| self.failed(len))
+    }
+
+    fn failed(&self, len: usize) -> QuantizerError {
+        QuantizerError::Product { len, other: self.sums.len(), inner: self.inner }
+    }
+
     /// The uniform grid of every row of a weight `[out, inner]` whose output has the least squared error, among
     /// 100 shares of the row's range (both ends together, zero included; the wider of equals). `scheme` is
     /// uniform per channel; its range search is recorded, not used.
@@ -96,23 +123,27 @@ impl Gram {
             let problem = "the output error of every row asks for a scale per channel".to_owned();
             return Err(QuantizerError::Params { bits, problem });
         }
-        let fit = |row: &[f32]| {
+        let fit = |row: &[f32], moments: &Tensor| -> Result<Grid, QuantizerError> {
             let finite = || row.iter().copied().filter(|x| x.is_finite());
             let (lo, hi) = (finite().fold(0.0, f32::min), finite().fold(0.0, f32::max));
             let candidates = SHARES.rev().map(|percent| {
                 let share = percent as f32 / 100.0;
                 Grid::containing_zero(lo * share, hi * share, bits, scheme.symmetric)
             });
-            let mut difference = vec![0.0; row.len()];
-            let score = |grid: &Grid| {
-                for (d, &x) in difference.iter_mut().zip(row) {
-                    *d = if x.is_finite() { x - grid.apply(x) } else { 0.0 };
-                }
-                self.error(&difference)
-            };
-            crate::quantizer::search::least(candidates, score).unwrap_or_else(|| Grid::constant(0.0, bits))
+            let candidates: Vec<Grid> = candidates.collect();
+            let difference = |grid: &Grid, x: f32| if x.is_finite() { x - grid.apply(x) } else { 0.0 };
+            let differences: Vec<f64> = candidates
+                .iter()
+                .flat_map(|grid| row.iter().map(|x| f64::from(difference(grid, *x))))
+                .collect();
+            let mut errors = self.errors(moments, differences)?.into_iter();
+            let score = |_: &Grid| errors.next().unwrap_or(f64::INFINITY);
+            let best = crate::quantizer::search::least(candidates, score);
+            Ok(best.unwrap_or_else(|| Grid::constant(0.0, bits)))
         };
-        let grids: Vec<Grid> = weight.par_chunks_exact(inner).map(fit).collect();
+        let moments = self.whole()?;
+        let grids: Vec<Grid> =
+            weight.par_chunks_exact(inner).map(|row| fit(row, &moments)).collect::<Result<_, _>>()?;
         Ok(Params {
             scheme: scheme.clone(),
             bits,

@@ -2,8 +2,8 @@
 
 use super::candidates::{ROUNDS, least_of_groups, reach, shares};
 use super::check_shape;
-use super::product::{rows_by_rows, weighted_errors};
-use super::twin::{fake_quantize_signed, fake_quantize_twin_gelu, negative_step, widest};
+use super::product::{Rows, weighted_errors};
+use super::twin::{SignedCodes, fake_quantize_twin_gelu, negative_step, quantize_signed, widest};
 use crate::quantizer::error::QuantizerError;
 use crate::terms::Bits;
 use rayon::prelude::*;
@@ -35,6 +35,10 @@ pub struct Layer<'a> {
     pub gradient: &'a [f32],
     /// The summed dimension.
     pub inner: usize,
+    /// The largest magnitude of the input, above zero for [`InputGrid::TwinGelu`], if `input` is a sample of its rows.
+    pub reach: Option<f32>,
+    /// Codes of the signed grids.
+    pub codes: SignedCodes,
 }
 
 /// What [`search_linear`] finds.
@@ -51,7 +55,7 @@ pub struct LinearScales {
 /// The Hessian-weighted search of PTQ4ViT (Yuan et al. 2022, §3.3) and of PTQ4RIS's visual encoder (spec §3.1): the
 /// scales that minimise `Σ (G · (Y - Yq))²`, a diagonal of squared gradients standing for the Hessian.
 ///
-/// All grids are signed and symmetric. The rows of the weight fall into `parts` parts of equal size, each with a
+/// All grids are signed, without zero point. The rows of the weight fall into `parts` parts of equal size, each with a
 /// scale (3 for the queries, keys and values of one projection, one per row for convolutions). 100 shares of
 /// the scale at which the largest magnitude fits are tried, for the weight with the input quantized as it is, then for
 /// the input with the weight, three times. The bias stays as it is and so cancels.
@@ -73,56 +77,62 @@ pub fn search_linear(
     let part = out / parts * inner;
     let first: Vec<f32> =
         layer.weight.chunks_exact(part).map(|part| widest(reach(part), weight_bits)).collect();
-    let largest = if input == InputGrid::TwinGelu {
-        layer.input.iter().copied().fold(0.0, f32::max)
-    } else {
-        reach(layer.input)
-    };
+    let largest = layer.reach.unwrap_or_else(|| {
+        if input == InputGrid::TwinGelu {
+            layer.input.iter().copied().fold(0.0, f32::max)
+        } else {
+            reach(layer.input)
+        }
+    });
     let first_input = widest(largest, input_bits);
     let quantize_input = |scale: f32| {
         let mut values = layer.input.to_vec();
         match input {
             InputGrid::Float => {}
-            InputGrid::Signed => fake_quantize_signed(&mut values, scale, input_bits),
+            InputGrid::Signed => quantize_signed(&mut values, scale, input_bits, layer.codes),
             InputGrid::TwinGelu => fake_quantize_twin_gelu(&mut values, scale, input_bits),
         }
-        values
+        Rows::new(values, 1, inner)
     };
     let quantize_weight = |scales: &[f32]| {
         let mut values = layer.weight.to_vec();
         for (part, &scale) in values.chunks_exact_mut(part).zip(scales) {
-            fake_quantize_signed(part, scale, weight_bits);
+            quantize_signed(part, scale, weight_bits, layer.codes);
         }
-        values
+        Rows::new(values, 1, inner)
     };
-    let expected = rows_by_rows(layer.input, layer.weight, inner)?;
-    let errors = |input: &[f32], weight: &[f32], groups: usize| {
-        let found = rows_by_rows(input, weight, inner)?;
-        Ok::<_, QuantizerError>(weighted_errors(&expected, &found, layer.gradient, out, groups))
+    let as_is = |values: &[f32]| Rows::new(values.to_vec(), 1, inner);
+    let expected = as_is(layer.input)?.times(&as_is(layer.weight)?, <[f32]>::to_vec)?;
+    let errors = |input: &Rows, weight: &Rows, groups: usize| {
+        input.times(weight, |found| weighted_errors(&expected, found, layer.gradient, out, groups))
     };
     let candidates: Vec<f32> = shares().collect();
     let (mut weight, mut scale) = (first.clone(), first_input);
-    // A float input makes every round the same.
-    for _ in 0..if input == InputGrid::Float { 1 } else { ROUNDS } {
-        let values = quantize_input(scale);
+    for _ in 0..ROUNDS {
+        let before = (weight.clone(), scale);
+        let values = quantize_input(scale)?;
         let tried: Vec<Vec<f64>> = candidates
             .par_iter()
             .map(|share| {
                 let scales: Vec<f32> = first.iter().map(|first| share * first).collect();
-                errors(&values, &quantize_weight(&scales), parts)
+                errors(&values, &quantize_weight(&scales)?, parts)
             })
             .collect::<Result<_, _>>()?;
         let best = least_of_groups(&tried, parts);
         weight = best.iter().zip(&first).map(|(&at, first)| candidates[at] * first).collect();
+        // A float input makes every round the same, as do scales that were found before.
         if input == InputGrid::Float {
             break;
         }
-        let weights = quantize_weight(&weight);
+        let weights = quantize_weight(&weight)?;
         let tried: Vec<Vec<f64>> = candidates
             .par_iter()
-            .map(|share| errors(&quantize_input(share * first_input), &weights, 1))
+            .map(|share| errors(&quantize_input(share * first_input)?, &weights, 1))
             .collect::<Result<_, _>>()?;
         scale = candidates[least_of_groups(&tried, 1)[0]] * first_input;
+        if before == (weight.clone(), scale) {
+            break;
+        }
     }
     let input_negative = (input == InputGrid::TwinGelu).then(|| negative_step(input_bits));
     Ok(LinearScales { weight, input: if input == InputGrid::Float { 0.0 } else { scale }, input_negative })
@@ -163,7 +173,7 @@ pub fn unfold(
 
 #[cfg(test)]
 mod tests {
-    use super::{InputGrid, Layer, search_linear, unfold};
+    use super::{InputGrid, Layer, SignedCodes, search_linear, unfold};
     use crate::quantizer::output::{fake_quantize_signed, fake_quantize_twin_gelu};
     use crate::stats::tests::shapes::{Random, gelu};
     use crate::terms::Bits;
@@ -175,7 +185,8 @@ mod tests {
         let input: Vec<f32> = (0..rows * inner).map(|_| gelu(random.normal()) as f32).collect();
         let weight: Vec<f32> = (0..out * inner).map(|_| random.student(4) as f32).collect();
         let gradient: Vec<f32> = (0..rows * out).map(|i| if i % out < 4 { 1.0 } else { 0.01 }).collect();
-        let layer = Layer { input: &input, weight: &weight, gradient: &gradient, inner };
+        let codes = SignedCodes::All;
+        let layer = Layer { input: &input, weight: &weight, gradient: &gradient, inner, reach: None, codes };
         let bits = Bits::new(4).unwrap();
         let found = search_linear(&layer, 3, InputGrid::TwinGelu, bits, bits).unwrap();
         assert_eq!(found.weight.len(), 3);
@@ -206,7 +217,8 @@ mod tests {
         let bits = Bits::new(8).unwrap();
         for value in [0.0, f32::NAN, f32::INFINITY] {
             let values = [value; 4];
-            let layer = Layer { input: &values, weight: &values, gradient: &values, inner: 2 };
+            let (reach, codes) = (None, SignedCodes::Mirrored);
+            let layer = Layer { input: &values, weight: &values, gradient: &values, inner: 2, reach, codes };
             let found = search_linear(&layer, 1, InputGrid::Signed, bits, bits).unwrap();
             assert!(found.weight[0] >= 0.0 && found.input >= 0.0, "{found:?}");
         }

@@ -2,8 +2,8 @@
 
 use super::candidates::{ROUNDS, least_of_groups, reach, shares};
 use super::check_shape;
-use super::product::{rows_by_rows, transposed, weighted_errors};
-use super::twin::{fake_quantize_signed, fake_quantize_twin_softmax, widest};
+use super::product::{Rows, transposed, weighted_errors};
+use super::twin::{SignedCodes, fake_quantize_twin_softmax, quantize_signed, widest};
 use crate::quantizer::error::QuantizerError;
 use crate::terms::Bits;
 use rayon::prelude::*;
@@ -29,6 +29,10 @@ pub struct Heads<'a> {
     pub inner: usize,
     /// Columns of the right operand.
     pub columns: usize,
+    /// The largest magnitudes of both operands, for all heads, if these are a sample of them.
+    pub reach: Option<[f32; 2]>,
+    /// Codes of the signed grids.
+    pub codes: SignedCodes,
 }
 
 /// What [`search_attention`] finds.
@@ -40,12 +44,13 @@ pub struct AttentionScales {
     pub rhs: Vec<f32>,
 }
 
-/// One head of one sample, the right operand as rows.
-struct Piece<'a> {
-    head: usize,
-    lhs: &'a [f32],
+/// All heads of all samples, the right operands as rows.
+struct Pieces<'a> {
+    shape: &'a Heads<'a>,
+    count: usize,
+    /// `[count, columns, inner]`.
     rhs: Vec<f32>,
-    gradient: &'a [f32],
+    /// `[count, rows, columns]`.
     expected: Vec<f32>,
 }
 
@@ -56,90 +61,107 @@ pub fn search_matmul(
     lhs_bits: Bits,
     rhs_bits: Bits,
 ) -> Result<(Vec<f32>, Vec<f32>), QuantizerError> {
-    let pieces = pieces(product)?;
-    let first_lhs = first(product.lhs, product.rows * product.inner, product.heads, lhs_bits);
-    let first_rhs = first(product.rhs, product.inner * product.columns, product.heads, rhs_bits);
-    let candidates: Vec<f32> = shares().collect();
+    let pieces = Pieces::new(product)?;
+    let (first_lhs, first_rhs) = (first(product, 0, lhs_bits), first(product, 1, rhs_bits));
+    let left = |scales: &[f32]| pieces.signed(product.lhs, scales, lhs_bits);
+    let right = |scales: &[f32]| pieces.signed(&pieces.rhs, scales, rhs_bits);
     let (mut lhs, mut rhs) = (first_lhs.clone(), first_rhs.clone());
     for _ in 0..ROUNDS {
-        let fixed = quantized(&pieces, |piece| (&piece.rhs, rhs[piece.head]), rhs_bits);
-        lhs = choose(&pieces, product, &candidates, &first_lhs, |at, piece, scale| {
-            rows_by_rows(&signed(piece.lhs, scale, lhs_bits), &fixed[at], product.inner)
-        })?;
-        let fixed = quantized(&pieces, |piece| (piece.lhs, lhs[piece.head]), lhs_bits);
-        rhs = choose(&pieces, product, &candidates, &first_rhs, |at, piece, scale| {
-            rows_by_rows(&fixed[at], &signed(&piece.rhs, scale, rhs_bits), product.inner)
-        })?;
+        let before = (lhs.clone(), rhs.clone());
+        let fixed = right(&rhs)?;
+        lhs = choose(&first_lhs, |scales| pieces.errors(&left(scales)?, &fixed))?;
+        let fixed = left(&lhs)?;
+        rhs = choose(&first_rhs, |scales| pieces.errors(&fixed, &right(scales)?))?;
+        // Every further round would find the same.
+        if before == (lhs.clone(), rhs.clone()) {
+            break;
+        }
     }
     Ok((lhs, rhs))
 }
 
 /// The same for probabilities times values: first the boundary 2^-i of the two regions of the probabilities, one for
 /// all heads, with the values as they are, then a signed scale of the values per head. Nothing
-/// changes in a second round. `paper`: both regions added, as released.
+/// changes in a second round. `paper`: both regions added, as released; otherwise boundaries are left out below which
+/// larger probabilities would get smaller levels.
 pub fn search_attention(
     product: &Heads<'_>,
     lhs_bits: Bits,
     rhs_bits: Bits,
     paper: bool,
 ) -> Result<AttentionScales, QuantizerError> {
-    let pieces = pieces(product)?;
-    let twin = |values: &[f32], boundary: f32| {
-        let mut values = values.to_vec();
+    let pieces = Pieces::new(product)?;
+    let twin = |boundary: f32| {
+        let mut values = product.lhs.to_vec();
         fake_quantize_twin_softmax(&mut values, boundary, lhs_bits, paper);
-        values
+        Rows::new(values, pieces.count, product.inner)
     };
-    let tried: Vec<Vec<f64>> = (0..BOUNDARIES)
+    let half_step = 0.5 / (lhs_bits.levels().unwrap_or(4) as f32 / 2.0 - 1.0);
+    let boundaries = (0..BOUNDARIES).filter(|i| paper || 2_f32.powi(-i) >= half_step).count() as i32;
+    let as_is = Rows::new(pieces.rhs.clone(), pieces.count, product.inner)?;
+    let tried: Vec<Vec<f64>> = (0..boundaries)
         .into_par_iter()
-        .map(|i| {
-            let mut sum = 0.0;
-            for piece in &pieces {
-                let found = rows_by_rows(&twin(piece.lhs, 2_f32.powi(-i)), &piece.rhs, product.inner)?;
-                sum += piece.error(&found, product.columns);
-            }
-            Ok(vec![sum])
-        })
+        .map(|i| Ok(vec![pieces.errors(&twin(2_f32.powi(-i))?, &as_is)?.iter().sum()]))
         .collect::<Result<_, QuantizerError>>()?;
     let boundary = 2_f32.powi(-(least_of_groups(&tried, 1)[0] as i32));
-    let first_rhs = first(product.rhs, product.inner * product.columns, product.heads, rhs_bits);
-    let fixed: Vec<Vec<f32>> = pieces.iter().map(|piece| twin(piece.lhs, boundary)).collect();
-    let candidates: Vec<f32> = shares().collect();
-    let rhs = choose(&pieces, product, &candidates, &first_rhs, |at, piece, scale| {
-        rows_by_rows(&fixed[at], &signed(&piece.rhs, scale, rhs_bits), product.inner)
+    let fixed = twin(boundary)?;
+    let rhs = choose(&first(product, 1, rhs_bits), |scales| {
+        pieces.errors(&fixed, &pieces.signed(&pieces.rhs, scales, rhs_bits)?)
     })?;
     Ok(AttentionScales { boundary, rhs })
 }
 
-impl Piece<'_> {
-    fn error(&self, found: &[f32], columns: usize) -> f64 {
-        weighted_errors(&self.expected, found, self.gradient, columns, 1)[0]
+impl<'a> Pieces<'a> {
+    fn new(shape: &'a Heads<'a>) -> Result<Self, QuantizerError> {
+        let Heads { lhs, rhs, gradient, heads, rows, inner, columns, .. } = *shape;
+        let size = |a: usize, b: usize| a.checked_mul(b).filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let (left, right, out) = (size(rows, inner), size(inner, columns), size(rows, columns));
+        let count = lhs.len() / left;
+        check_shape(lhs.len(), count, left)?;
+        check_shape(rhs.len(), count, right)?;
+        check_shape(gradient.len(), count, out)?;
+        if heads == 0 || count == 0 || !count.is_multiple_of(heads) {
+            return Err(QuantizerError::Channels { expected: count, found: heads });
+        }
+        let rhs: Vec<f32> = rhs.chunks_exact(right).flat_map(|rhs| transposed(rhs, columns)).collect();
+        let as_rows = |values: &[f32]| Rows::new(values.to_vec(), count, inner);
+        let expected = as_rows(lhs)?.times(&as_rows(&rhs)?, <[f32]>::to_vec)?;
+        Ok(Self { shape, count, rhs, expected })
     }
-}
 
-fn pieces<'a>(product: &Heads<'a>) -> Result<Vec<Piece<'a>>, QuantizerError> {
-    let Heads { lhs, rhs, gradient, heads, rows, inner, columns } = *product;
-    let size = |a: usize, b: usize| a.checked_mul(b).filter(|n| *n > 0).unwrap_or(usize::MAX);
-    let (left, right, out) = (size(rows, inner), size(inner, columns), size(rows, columns));
-    let count = lhs.len() / left;
-    check_shape(lhs.len(), count, left)?;
-    check_shape(rhs.len(), count, right)?;
-    check_shape(gradient.len(), count, out)?;
-    if heads == 0 || count == 0 || !count.is_multiple_of(heads) {
-        return Err(QuantizerError::Channels { expected: count, found: heads });
+    /// An operand with a scale for every head.
+    fn signed(&self, values: &[f32], scales: &[f32], bits: Bits) -> Result<Rows, QuantizerError> {
+        let mut values = values.to_vec();
+        let size = values.len() / self.count;
+        for (piece, scale) in values.chunks_exact_mut(size).zip(scales.iter().cycle()) {
+            quantize_signed(piece, *scale, bits, self.shape.codes);
+        }
+        Rows::new(values, self.count, self.shape.inner)
     }
-    let operands = lhs.chunks_exact(left).zip(rhs.chunks_exact(right)).zip(gradient.chunks_exact(out));
-    operands
-        .enumerate()
-        .map(|(at, ((lhs, rhs), gradient))| {
-            let rhs = transposed(rhs, columns);
-            let expected = rows_by_rows(lhs, &rhs, inner)?;
-            Ok(Piece { head: at % heads, lhs, rhs, gradient, expected })
+
+    /// The weighted error of every head.
+    fn errors(&self, lhs: &Rows, rhs: &Rows) -> Result<Vec<f64>, QuantizerError> {
+        let Heads { heads, rows, columns, gradient, .. } = *self.shape;
+        let size = rows * columns;
+        lhs.times(rhs, |found| {
+            let mut errors = vec![0.0; heads];
+            let pieces = self.expected.chunks_exact(size).zip(found.chunks_exact(size));
+            for (at, ((expected, found), gradient)) in pieces.zip(gradient.chunks_exact(size)).enumerate() {
+                errors[at % heads] += weighted_errors(expected, found, gradient, columns, 1)[0];
+            }
+            errors
         })
-        .collect()
+    }
 }
 
-/// The scale of every head at which its largest magnitude fits.
-fn first(values: &[f32], size: usize, heads: usize, bits: Bits) -> Vec<f32> {
+/// The scale of every head at which the largest magnitude of an operand fits.
+fn first(product: &Heads<'_>, operand: usize, bits: Bits) -> Vec<f32> {
+    let Heads { heads, rows, inner, columns, .. } = *product;
+    if let Some(reach) = product.reach {
+        return vec![widest(reach[operand], bits); heads];
+    }
+    let (values, size) =
+        if operand == 0 { (product.lhs, rows * inner) } else { (product.rhs, inner * columns) };
     let mut most = vec![0.0_f32; heads];
     for (at, piece) in values.chunks_exact(size.max(1)).enumerate() {
         most[at % heads] = most[at % heads].max(reach(piece));
@@ -147,38 +169,15 @@ fn first(values: &[f32], size: usize, heads: usize, bits: Bits) -> Vec<f32> {
     most.into_iter().map(|reach| widest(reach, bits)).collect()
 }
 
-fn signed(values: &[f32], scale: f32, bits: Bits) -> Vec<f32> {
-    let mut values = values.to_vec();
-    fake_quantize_signed(&mut values, scale, bits);
-    values
-}
-
-fn quantized<'p>(
-    pieces: &'p [Piece<'_>],
-    operand: impl Fn(&'p Piece<'_>) -> (&'p [f32], f32),
-    bits: Bits,
-) -> Vec<Vec<f32>> {
-    pieces.iter().map(operand).map(|(values, scale)| signed(values, scale, bits)).collect()
-}
-
-/// The best scale of every head among the shares of the first ones.
+/// The best scale of every head among the shares of the first ones, given the errors of scales.
 fn choose(
-    pieces: &[Piece<'_>],
-    product: &Heads<'_>,
-    candidates: &[f32],
     first: &[f32],
-    found: impl Fn(usize, &Piece<'_>, f32) -> Result<Vec<f32>, QuantizerError> + Sync,
+    errors: impl Fn(&[f32]) -> Result<Vec<f64>, QuantizerError> + Sync,
 ) -> Result<Vec<f32>, QuantizerError> {
+    let candidates: Vec<f32> = shares().collect();
     let tried: Vec<Vec<f64>> = candidates
         .par_iter()
-        .map(|share| {
-            let mut errors = vec![0.0; first.len()];
-            for (at, piece) in pieces.iter().enumerate() {
-                let found = found(at, piece, share * first[piece.head])?;
-                errors[piece.head] += piece.error(&found, product.columns);
-            }
-            Ok(errors)
-        })
+        .map(|share| errors(&first.iter().map(|first| share * first).collect::<Vec<f32>>()))
         .collect::<Result<_, QuantizerError>>()?;
     let best = least_of_groups(&tried, first.len());
     Ok(best.iter().zip(first).map(|(&at, first)| candidates[at] * first).collect())
@@ -186,7 +185,7 @@ fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::{Heads, search_attention, search_matmul};
+    use super::{Heads, SignedCodes, search_attention, search_matmul};
     use crate::stats::tests::shapes::{Random, softmax};
     use crate::terms::Bits;
 
@@ -200,7 +199,9 @@ mod tests {
             .collect();
         let rhs: Vec<f32> = (0..samples * heads * inner * columns).map(|_| random.normal() as f32).collect();
         let gradient = vec![1.0; samples * heads * rows * columns];
-        let product = Heads { lhs: &lhs, rhs: &rhs, gradient: &gradient, heads, rows, inner, columns };
+        let (reach, codes) = (None, SignedCodes::All);
+        let product =
+            Heads { lhs: &lhs, rhs: &rhs, gradient: &gradient, heads, rows, inner, columns, reach, codes };
         let bits = Bits::new(6).unwrap();
         let (left, right) = search_matmul(&product, bits, bits).unwrap();
         assert!(left[1] > 20.0 * left[0] && right.len() == 2);
@@ -224,7 +225,9 @@ mod tests {
         let lhs = softmax(&mut random, heads * rows, inner, 3.0);
         let rhs: Vec<f32> = (0..heads * inner * columns).map(|_| random.normal() as f32 + 1.0).collect();
         let gradient = vec![1.0; heads * rows * columns];
-        let product = Heads { lhs: &lhs, rhs: &rhs, gradient: &gradient, heads, rows, inner, columns };
+        let (reach, codes) = (None, SignedCodes::All);
+        let product =
+            Heads { lhs: &lhs, rhs: &rhs, gradient: &gradient, heads, rows, inner, columns, reach, codes };
         let bits = Bits::new(8).unwrap();
         let sound = search_attention(&product, bits, bits, false).unwrap();
         let released = search_attention(&product, bits, bits, true).unwrap();

@@ -7,14 +7,16 @@
 //! * after softmax, with a boundary `t`: values from `t` up in `q - 1` steps of 1, values below in `q - 1`
 //!   steps of `t`. The release adds both regions instead of choosing one, so that its result is about `t` too large.
 
+use crate::quantizer::params::Params;
+use crate::quantizer::scheme::Scheme;
 use crate::terms::Bits;
 
 /// The magnitude of the lowest value of GELU.
 const LOWEST_GELU: f32 = 0.169_971_24;
 
-/// Half of the codes.
+/// Half of the codes, of 16 bits at most.
 fn half(bits: Bits) -> f32 {
-    bits.levels().map_or(8_388_608.0, |levels| (levels / 2) as f32)
+    bits.levels().map_or(32_768.0, |levels| (levels / 2) as f32)
 }
 
 /// The scale at which the largest magnitude just fits: where searches start.
@@ -23,11 +25,51 @@ pub(super) fn widest(reach: f32, bits: Bits) -> f32 {
     if scale.is_finite() && scale > 0.0 { scale } else { f32::MIN_POSITIVE }
 }
 
+/// Which codes a signed grid has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedCodes {
+    /// `-q` to `q - 1`, as released.
+    All,
+    /// `-(q - 1)` to `q - 1`: those of symmetric schemes, see [`Scheme::symmetric`](crate::quantizer::Scheme).
+    Mirrored,
+}
+
 /// `clip(round(x / scale), -q, q - 1) · scale`.
 pub fn fake_quantize_signed(values: &mut [f32], scale: f32, bits: Bits) {
+    quantize_signed(values, scale, bits, SignedCodes::All);
+}
+
+/// The same with other codes.
+pub(super) fn quantize_signed(values: &mut [f32], scale: f32, bits: Bits, codes: SignedCodes) {
     let q = half(bits);
+    let lowest = if codes == SignedCodes::All { -q } else { 1.0 - q };
     for x in values {
-        *x = (*x / scale).round_ties_even().clamp(-q, q - 1.0) * scale;
+        *x = rounded(*x / scale, lowest, q - 1.0) * scale;
+    }
+}
+
+/// `clip(round(x), lowest, highest)`, half to even, of bounds within ±2^16; NaN stays NaN. Unlike
+/// `round_ties_even`, which is a call without SSE 4.1, this vectorises on any processor.
+#[inline(always)]
+fn rounded(x: f32, lowest: f32, highest: f32) -> f32 {
+    /// Adding and subtracting 1.5·2^23 rounds half to even any number below 2^22.
+    const MAGIC: f32 = 12_582_912.0;
+    // Cut a little outside first: what is cut is clipped to the same bound anyway.
+    let cut = |x: f32, below: f32, above: f32| {
+        let x = if x < below { below } else { x };
+        if x > above { above } else { x }
+    };
+    cut((cut(x, lowest - 1.0, highest + 1.0) + MAGIC) - MAGIC, lowest, highest)
+}
+
+/// The parameters of a signed grid with scales that were found.
+pub fn signed_params(scheme: &Scheme, bits: Bits, scales: &[f32], codes: SignedCodes) -> Params {
+    Params {
+        scheme: Scheme { symmetric: codes == SignedCodes::Mirrored, ..scheme.clone() },
+        bits,
+        scale: scales.iter().map(|scale| scale.max(f32::MIN_POSITIVE)).collect(),
+        zero_point: vec![half(bits); scales.len()],
+        extra: std::collections::BTreeMap::new(),
     }
 }
 
@@ -40,9 +82,9 @@ pub(super) fn negative_step(bits: Bits) -> f32 {
 pub fn fake_quantize_twin_gelu(values: &mut [f32], scale: f32, bits: Bits) {
     let (q, negative) = (half(bits), negative_step(bits));
     for x in values {
-        let above = (*x / scale).round_ties_even().clamp(0.0, q - 1.0) * scale;
+        let above = rounded(*x / scale, 0.0, q - 1.0) * scale;
         // One of the two is zero.
-        *x = above + (*x / negative).round_ties_even().clamp(-q, 0.0) * negative;
+        *x = above + rounded(*x / negative, -q, 0.0) * negative;
     }
 }
 
@@ -51,8 +93,8 @@ pub fn fake_quantize_twin_softmax(values: &mut [f32], boundary: f32, bits: Bits,
     let most = half(bits) - 1.0;
     let low_step = boundary / most;
     for x in values {
-        let high = (x.clamp(boundary, 1.0) * most).round_ties_even().clamp(0.0, most) / most;
-        let low = (x.clamp(0.0, boundary) / low_step).round_ties_even().clamp(0.0, most) * low_step;
+        let high = rounded(x.clamp(boundary, 1.0) * most, 0.0, most) / most;
+        let low = rounded(x.clamp(0.0, boundary) / low_step, 0.0, most) * low_step;
         *x = if paper {
             high + low
         } else if *x >= boundary {

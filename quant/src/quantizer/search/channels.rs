@@ -17,7 +17,8 @@ const SHARES: [f32; 12] = [1.0, 0.94, 0.88, 0.82, 0.76, 0.7, 0.64, 0.58, 0.52, 0
 pub(in crate::quantizer) fn of_channels(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Vec<Grid> {
     let (models, ranks) = (survey.models(), survey.ranks());
     let pooled = |p: f64| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) };
-    let levels: Vec<(f64, f64, f64)> = match &scheme.range {
+    let range = scheme.range.on_values();
+    let levels: Vec<(f64, f64, f64)> = match &range {
         RangeSearch::Percentile(levels) => levels.iter().map(|&p| (p, pooled(1.0 - p), pooled(p))).collect(),
         _ => Vec::new(),
     };
@@ -25,7 +26,7 @@ pub(in crate::quantizer) fn of_channels(survey: &Survey<'_>, scheme: &Scheme, bi
         let model = &models.channels[c];
         let (lo, hi) = (model.stats.min, model.stats.max);
         let score = |grid: &Grid| models.error(c, &Cells::uniform(grid));
-        let best = match &scheme.range {
+        let best = match &range {
             RangeSearch::MinMax | RangeSearch::AverageMinMax | RangeSearch::Ema { p: None, .. } => {
                 Some(Grid::containing_zero(lo, hi, bits, scheme.symmetric))
             }
@@ -55,7 +56,10 @@ pub(in crate::quantizer) fn of_channels(survey: &Survey<'_>, scheme: &Scheme, bi
             | RangeSearch::Kl
             | RangeSearch::Ema { p: Some(_), .. }
             | RangeSearch::Bounded { .. }
-            | RangeSearch::Omse => {
+            | RangeSearch::Omse
+            | RangeSearch::Hessian
+            | RangeSearch::Output
+            | RangeSearch::Overlap => {
                 let narrowed =
                     |share: &f32| Grid::containing_zero(lo * share, hi * share, bits, scheme.symmetric);
                 least(SHARES.iter().map(narrowed), score)

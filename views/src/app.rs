@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::explain::SiteExplanation;
 use bitloupe_quant::session::messages::{
     Event, Generation, ModelView, PlanView, Request, SampleView, SetView, SiteDetail, SiteSummary,
 };
@@ -181,6 +182,8 @@ pub struct App {
     pub operand: select::Operand,
     /// Detail of the site, newest.
     pub detail: Option<Arc<SiteDetail>>,
+    /// Why the site is as it is, newest.
+    pub explained: Option<(Generation, Arc<SiteExplanation>)>,
     /// The cursor in the list of choices.
     pub choice: usize,
     /// The first choice on the screen.
@@ -266,6 +269,7 @@ impl App {
             layers: Layers::default(),
             operand: select::Operand::Activation(0),
             detail: None,
+            explained: None,
             choice: 0,
             choice_offset: 0,
             plot: Plot { log_counts: true, log_values: false, channels: false, dequantized: false },

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::explain::SiteExplanation;
 use crate::eval::answer::{Answer, Metric};
 use crate::method::MethodBits;
 use crate::plan::{Kept, Plan, Rewrite};
@@ -157,6 +158,13 @@ pub enum Event {
     },
     /// Detail of one site.
     Site(Arc<SiteDetail>),
+    /// Why that site is as it is, after [`Event::Site`]; and once more when held-out samples and rewrites were looked at.
+    Explained {
+        /// Of the request.
+        generation: Generation,
+        /// The explanation under the request's plan.
+        explanation: Arc<SiteExplanation>,
+    },
     /// The plan of a method for every site, without numbers, with the rewrites it asks for.
     Method {
         /// Number of the request.

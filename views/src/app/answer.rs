@@ -56,6 +56,12 @@ impl App {
                     }
                 }
             }
+            Event::Explained { generation, explanation } => {
+                let newer = self.explained.as_ref().is_none_or(|(old, _)| *old <= generation);
+                if newer && self.site_id() == Some(&explanation.site) {
+                    self.explained = Some((generation, explanation));
+                }
+            }
             Event::Exported { files } => {
                 self.jobs.end(Job::Export);
                 let folder =

@@ -14,7 +14,7 @@ use bitloupe_quant::quantizer::{Family, Params, RangeSearch, Scheme};
 use bitloupe_quant::session::explain::{FAULT_DB, Fault, Remedy, SiteExplanation};
 use bitloupe_quant::session::messages::{Event, Request};
 use bitloupe_quant::session::worker;
-use bitloupe_quant::session::{FittedPlan, Options, Session, SessionError};
+use bitloupe_quant::session::{FittedPlan, Options, Session, SessionError, SweepOptions};
 use bitloupe_quant::terms::{Bits, SiteId};
 
 const NORMALISED: &str = "backbone.layers.2.blocks.0.attn.qkv:input";
@@ -177,6 +177,66 @@ fn planted_faults_of_pairs_and_rewrites_are_named() {
             ));
         }
     }
+}
+
+/// That the site which costs most alone is one of `expected`; its first fault in a word.
+fn ranked_first(session: &Session, bad: &FittedPlan, expected: &[&str]) -> &'static str {
+    let options = SweepOptions { samples: 2, ..SweepOptions::default() };
+    let found = session.sweep(bad, &options, &Cancel::default(), |_, _, _| {}).unwrap();
+    let first = &found.findings[0];
+    let effect = first.only.unwrap();
+    assert!(expected.contains(&first.unit.as_str()), "{} costs {effect:?}", first.unit);
+    assert!(effect.delta < -0.003, "{} costs {effect:?}", first.unit);
+    let second = found.findings.iter().find(|other| !expected.contains(&other.unit.as_str())).unwrap();
+    assert!(second.only.unwrap().delta > effect.delta, "{second:?}");
+    words(&session.explain_site(&id(&first.unit), bad).unwrap())[0]
+}
+
+#[test]
+fn a_spoiled_site_is_the_one_that_costs_most_and_its_fault_is_named() {
+    const CONVOLVED: &str = "classifier.conv1_4:input";
+    let (session, plan) = sound();
+    let bad = spoiled(&session, &plan, |plan| {
+        let scheme = params(plan, CONVOLVED).scheme;
+        plan.set(&id(CONVOLVED), Some(SitePlan::unfitted(scheme, Bits::new(2).unwrap())));
+    });
+    assert_eq!(ranked_first(&session, &bad, &[CONVOLVED]), "too-few-bits");
+
+    let bad = spoiled(&session, &plan, |plan| {
+        let mut params = params(plan, NORMALISED);
+        params.scale[0] /= 16.0;
+        plan.set(&id(NORMALISED), Some(SitePlan::fitted(params)));
+    });
+    assert_eq!(ranked_first(&session, &bad, &[NORMALISED]), "wrong-range");
+
+    let bad = spoiled(&session, &plan, |plan| {
+        let scheme = Scheme::new(Family::Log2, RangeSearch::MinMax);
+        let bits = Bits::EIGHT;
+        let (scale, zero_point, extra) = (vec![4.0], Vec::new(), BTreeMap::new());
+        let params = Params { scheme, bits, scale, zero_point, extra };
+        plan.set(&id(NORMALISED), Some(SitePlan::fitted(params)));
+    });
+    assert_eq!(ranked_first(&session, &bad, &[NORMALISED]), "wrong-quantizer");
+
+    let bad = spoiled(&session, &plan, |plan| {
+        let (query, key) = (params(plan, QUERY), params(plan, KEY));
+        plan.set(&id(QUERY), Some(SitePlan::fitted(key)));
+        plan.set(&id(KEY), Some(SitePlan::fitted(query)));
+    });
+    assert_eq!(ranked_first(&session, &bad, &[QUERY, KEY]), "swapped-scales");
+
+    let mut smooth = plan.clone();
+    let (rewrite, layer) = ("smoothing".into(), NORM.into());
+    smooth.rewrites.push(Rewrite { rewrite, layer, vectors: BTreeMap::new() });
+    let mut absurd = session.fit_plan(&smooth).unwrap().plan.as_ref().clone();
+    absurd.rewrites[0].vectors.get_mut("scale").unwrap()[3] *= 1e3;
+    for site in [BEHIND_NORM, WEIGHT_BEHIND_NORM] {
+        let scheme = params(&absurd, site).scheme;
+        absurd.set(&id(site), Some(SitePlan::unfitted(scheme, Bits::EIGHT)));
+    }
+    let bad = session.fit_plan(&absurd).unwrap();
+    session.prepare_explanations(&bad, &Cancel::default(), |_, _| {}).unwrap();
+    assert_eq!(ranked_first(&session, &bad, &[BEHIND_NORM, WEIGHT_BEHIND_NORM]), "bad-rewrite");
 }
 
 #[test]

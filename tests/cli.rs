@@ -532,7 +532,7 @@ fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     fails(&[&small[..], &["--avg-bits", "NaN"]].concat(), &["no budget"]);
     std::fs::write(out.join("scores.json"), "{}").unwrap();
     fails(&[&small[..], &["--avg-bits", "4"]].concat(), &["scores.json", "make the search again"]);
-    fails(&[&args[..], &["--avg-bits", "4", "--minutes", "-1"]].concat(), &["no time"]);
+    fails(&[&args[..], &["--avg-bits", "4", "--minutes", "0"]].concat(), &["no time"]);
     assert_eq!(bitloupe(&["search", "--avg-bits", "4", "--max-size", "1M", "-o", "x"]).code, 2);
 }
 

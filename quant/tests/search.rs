@@ -36,7 +36,7 @@ fn options() -> SearchOptions {
         asked: Some(Limit::AverageBits(4.0)),
         budgets: vec![3.0, 6.0],
         bits: [2, 4, 8].map(|bits| Bits::new(bits).unwrap()).to_vec(),
-        time: Duration::from_secs(3600),
+        time: Duration::from_hours(1),
         ..SearchOptions::default()
     }
 }
@@ -109,11 +109,12 @@ fn what_is_cancelled_gives_the_points_that_are_there() {
     let session = session(dir.path(), 2);
     let stopped_at = |stage: SearchStage| {
         let cancel = Cancel::default();
-        session.search(&options(), &cancel, |step| {
+        let found = session.search(&options(), &cancel, |step| {
             if step.stage == stage && step.done > 0 {
                 cancel.cancel();
             }
-        })
+        });
+        found.map_err(Box::new)
     };
     let early = stopped_at(SearchStage::Scoring).unwrap_err();
     assert!(early.is_cancelled(), "{early}");
@@ -159,7 +160,7 @@ fn projections_of_one_attention_share_their_choice() {
     let of = |tied: bool| {
         let bits = vec![Bits::new(4).unwrap()];
         let (budgets, asked) = (vec![4.0], None);
-        search(&session, &SearchOptions { asked, budgets, bits, tied, time: Duration::ZERO, ..options() })
+        search(&session, &SearchOptions { asked, budgets, bits, tied, time: Duration::ZERO })
     };
     let front = of(true);
     let found = tied(&front.space);

@@ -194,7 +194,11 @@ fn ranked_first(session: &Session, bad: &FittedPlan, expected: &[&str]) -> &'sta
 
 #[test]
 fn a_spoiled_site_is_the_one_that_costs_most_and_its_fault_is_named() {
+    const EARLY_NORM: &str = "backbone.layers.0.blocks.0.norm2";
+    const BEHIND: [&str; 2] =
+        ["backbone.layers.0.blocks.0.mlp.fc1:input", "backbone.layers.0.blocks.0.mlp.fc1:weight"];
     const CONVOLVED: &str = "classifier.conv1_4:input";
+    const LATE_KEY: &str = "backbone.layers.2.fusion.image_lang_att.qk:rhs";
     let (session, plan) = sound();
     let bad = spoiled(&session, &plan, |plan| {
         let scheme = params(plan, CONVOLVED).scheme;
@@ -203,20 +207,19 @@ fn a_spoiled_site_is_the_one_that_costs_most_and_its_fault_is_named() {
     assert_eq!(ranked_first(&session, &bad, &[CONVOLVED]), "too-few-bits");
 
     let bad = spoiled(&session, &plan, |plan| {
-        let mut params = params(plan, NORMALISED);
-        params.scale[0] /= 16.0;
-        plan.set(&id(NORMALISED), Some(SitePlan::fitted(params)));
+        let mut params = params(plan, CONVOLVED);
+        params.scale[0] *= 64.0;
+        plan.set(&id(CONVOLVED), Some(SitePlan::fitted(params)));
     });
-    assert_eq!(ranked_first(&session, &bad, &[NORMALISED]), "wrong-range");
+    assert_eq!(ranked_first(&session, &bad, &[CONVOLVED]), "wrong-range");
 
     let bad = spoiled(&session, &plan, |plan| {
         let scheme = Scheme::new(Family::Log2, RangeSearch::MinMax);
-        let bits = Bits::EIGHT;
         let (scale, zero_point, extra) = (vec![4.0], Vec::new(), BTreeMap::new());
-        let params = Params { scheme, bits, scale, zero_point, extra };
-        plan.set(&id(NORMALISED), Some(SitePlan::fitted(params)));
+        let params = Params { scheme, bits: Bits::EIGHT, scale, zero_point, extra };
+        plan.set(&id(LATE_KEY), Some(SitePlan::fitted(params)));
     });
-    assert_eq!(ranked_first(&session, &bad, &[NORMALISED]), "wrong-quantizer");
+    assert_eq!(ranked_first(&session, &bad, &[LATE_KEY]), "wrong-quantizer");
 
     let bad = spoiled(&session, &plan, |plan| {
         let (query, key) = (params(plan, QUERY), params(plan, KEY));
@@ -226,17 +229,17 @@ fn a_spoiled_site_is_the_one_that_costs_most_and_its_fault_is_named() {
     assert_eq!(ranked_first(&session, &bad, &[QUERY, KEY]), "swapped-scales");
 
     let mut smooth = plan.clone();
-    let (rewrite, layer) = ("smoothing".into(), NORM.into());
+    let (rewrite, layer) = ("smoothing".into(), EARLY_NORM.into());
     smooth.rewrites.push(Rewrite { rewrite, layer, vectors: BTreeMap::new() });
     let mut absurd = session.fit_plan(&smooth).unwrap().plan.as_ref().clone();
-    absurd.rewrites[0].vectors.get_mut("scale").unwrap()[3] *= 1e3;
-    for site in [BEHIND_NORM, WEIGHT_BEHIND_NORM] {
+    absurd.rewrites[0].vectors.get_mut("scale").unwrap()[3] *= 1e5;
+    for site in BEHIND {
         let scheme = params(&absurd, site).scheme;
         absurd.set(&id(site), Some(SitePlan::unfitted(scheme, Bits::EIGHT)));
     }
     let bad = session.fit_plan(&absurd).unwrap();
     session.prepare_explanations(&bad, &Cancel::default(), |_, _| {}).unwrap();
-    assert_eq!(ranked_first(&session, &bad, &[BEHIND_NORM, WEIGHT_BEHIND_NORM]), "bad-rewrite");
+    assert_eq!(ranked_first(&session, &bad, &BEHIND), "bad-rewrite");
 }
 
 #[test]

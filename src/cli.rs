@@ -108,6 +108,8 @@ pub enum Command {
     Sensitivity(Sensitivity),
     /// Find the best plan under a budget, and a front of plans for others
     Search(Search),
+    /// Say where the accuracy goes and what would help, per site and for the whole model
+    Explain(Explain),
     /// Write plan, quantized weights and a report
     Export(Export),
     /// Print a completion script
@@ -469,6 +471,39 @@ pub struct Search {
     /// Folder to write plans, front.json and scores.json into
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Plan to explain
+    #[arg(long, value_name = "P", conflicts_with = "method", required_unless_present = "method")]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// Explain each site whose name matches, instead of the whole model
+    #[arg(long, value_name = "REGEX")]
+    pub site: Option<String>,
+    /// Order the sites by what `bitloupe sensitivity --json` wrote into this file, instead of by predicted SQNR
+    #[arg(long, value_name = "FILE", conflicts_with = "site")]
+    pub ranking: Option<PathBuf>,
+    /// Try the first remedy of each explained site (of the three worst for the whole model) on samples
+    #[arg(long)]
+    pub confirm: bool,
+    /// Samples: held out for comparison with calibration, for swapped sentences, and to confirm on; the bundled ones for a
+    /// bundled model
+    #[arg(long, value_name = "S")]
+    pub samples: Option<PathBuf>,
+    /// Calibration set; the bundled one for a bundled model
+    #[arg(long, short, value_name = "C")]
+    pub calibration: Option<PathBuf>,
+    /// Samples that are run at most
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub limit: usize,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod eval;
+mod explain;
 mod export;
 mod fit;
 mod info;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Sensitivity(args)) => sensitivity::run(&args),
         Some(Command::Search(args)) => search::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Completions { shell }) => {
             // Into memory first: the generator panics where an output cannot be written.

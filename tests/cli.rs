@@ -43,6 +43,8 @@ fn what_is_said_wrongly_exits_with_2() {
         &["completions", "csh"],
         &["info", "a", "--sample", "lavt-mini"],
         &["eval", "--plan", "p", "--method", "mse"],
+        &["explain"],
+        &["explain", "--plan", "p", "--method", "mse"],
         &["eval", "--exported", "w"],
     ] {
         let done = bitloupe(args);
@@ -532,4 +534,72 @@ fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     fails(&[&small[..], &["--avg-bits", "4"]].concat(), &["scores.json", "make the search again"]);
     fails(&[&args[..], &["--avg-bits", "4", "--minutes", "0"]].concat(), &["no time"]);
     assert_eq!(bitloupe(&["search", "--avg-bits", "4", "--max-size", "1M", "-o", "x"]).code, 2);
+}
+
+#[test]
+fn plans_are_explained_per_site_and_as_a_whole() {
+    let dir = folder();
+    let (calibration, samples) = (sample_set(dir.path(), "c", &[0, 1]), sample_set(dir.path(), "s", &[2, 3]));
+    let model = fixture();
+    let common = |more: &[&str]| {
+        let mut args = vec!["explain".to_owned(), text(&model).to_owned()];
+        let sets = ["-c", text(&calibration), "--samples", text(&samples)];
+        let plan = ["--method", "minmax", "-w", "4", "-a", "4", "--limit", "2"];
+        args.extend(sets.iter().chain(&plan).chain(more).map(|arg| (*arg).to_owned()));
+        args
+    };
+    let whole = json(&common(&["--confirm"]));
+    has_fields(
+        &whole,
+        &["model", "method", "ranked_by", "faults", "groups", "sentences", "swapped_text", "confirmed"],
+    );
+    let sites = whole["sites"].as_array().unwrap();
+    assert!(!sites.is_empty());
+    has_fields(
+        &sites[0],
+        &[
+            "site",
+            "role",
+            "class",
+            "evidence",
+            "present",
+            "faults",
+            "remedies",
+            "choices",
+            "widths",
+            "rewrites",
+            "held_out",
+            "sentences",
+        ],
+    );
+    has_fields(
+        &sites[0]["present"],
+        &["quantizer", "bits", "sqnr_db", "clipped_fraction", "levels", "levels_used"],
+    );
+    for found in whole["confirmed"].as_array().unwrap() {
+        has_fields(found, &["site", "remedy", "samples", "metric", "before", "after", "alone", "sentence"]);
+    }
+    let table = ok(&common(&[]));
+    assert!(table.contains("would help") && table.contains("sites are quantized"), "{table}");
+    let one = ok(&common(&["--site", "layers.0.blocks.0.attn.qkv:input"]));
+    assert!(one.contains("quantizer at these bits") && one.contains("layernorm-reparameterization"), "{one}");
+    fails(&common(&["--site", "nowhere"]), &["no site matches `nowhere`"]);
+
+    let ranking = dir.path().join("sensitivity.json");
+    let worst = sites.last().unwrap()["site"].as_str().unwrap();
+    std::fs::write(&ranking, format!(r#"{{"sites": [{{"site": "{worst}", "delta_miou": -0.5}}]}}"#)).unwrap();
+    let ranked = json(&common(&["--ranking", text(&ranking)]));
+    assert_eq!(
+        (&ranked["sites"][0]["site"], &ranked["ranked_by"]),
+        (&Value::from(worst), &Value::from("ranking"))
+    );
+    for (contents, part) in [
+        ("[]", "no ranking"),
+        (r#"{"sites": [{"site": 1}]}"#, "no ranking"),
+        (r#"{"sites": [{"site": "a:input", "delta_miou": 0}]}"#, "no site `a:input`"),
+        ("{", "sensitivity.json"),
+    ] {
+        std::fs::write(&ranking, contents).unwrap();
+        fails(&common(&["--ranking", text(&ranking)]), &[part]);
+    }
 }

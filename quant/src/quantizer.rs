@@ -59,7 +59,7 @@ pub use k_means::{Clusters, cluster, cluster_from};
 pub use lnq::lnq_candidates;
 pub use log_int_softmax::{IntegerSoftmax, integer_softmax};
 pub use params::Params;
-pub use predict::{Prediction, predict, predict_surveyed};
+pub use predict::{Prediction, predict, predict_scaled, predict_surveyed};
 pub use scheme::{Family, Granularity, REPQ_PERCENTILES, RangeSearch, Scheme};
 pub use search::Candidate;
 pub use survey::Survey;

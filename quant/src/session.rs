@@ -10,6 +10,7 @@ mod choices;
 mod detail;
 mod error;
 mod evaluate;
+pub mod explain;
 mod exponents;
 mod export;
 mod fit;
@@ -112,6 +113,8 @@ pub struct Session {
     kept: Mutex<HashMap<usize, evaluate::KeptPlace>>,
     /// Answers of the full-precision model to the samples' own sentences.
     reference: Mutex<HashMap<usize, Arc<Answer>>>,
+    /// What explanations gathered.
+    explained: explain::Known,
 }
 
 impl Session {
@@ -156,6 +159,7 @@ impl Session {
             stats: RwLock::default(),
             fits: Mutex::default(),
             reference: Mutex::default(),
+            explained: explain::Known::default(),
             model,
         })
     }
@@ -264,6 +268,7 @@ impl Session {
     pub fn set_stats(&self, stats: SiteStats) {
         lock(&self.fits).retain(|key, _| key.weight);
         self.forget_variants();
+        self.explained.forget();
         *lock(&self.key_signs) = None;
         *self.stats.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(stats));
     }

@@ -39,6 +39,7 @@ pub use extremes::{CHANNEL_TAIL, TAIL};
 pub use file::{StatsFile, join_fingerprints};
 pub use histogram::Histogram;
 pub use percentile::Ranks;
+pub(crate) use sentence::short;
 pub use signs::channel_signs;
 pub use sketch::{ChannelStats, Sketch};
 

@@ -7,6 +7,7 @@ pub mod compare;
 pub mod diff;
 mod edit;
 pub mod facts;
+mod front;
 mod graft;
 pub mod jobs;
 pub mod layers;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::explain::SiteExplanation;
 use bitloupe_quant::session::messages::{
     Event, Generation, ModelView, PlanView, Request, SampleView, SetView, SiteDetail, SiteSummary,
 };
@@ -172,12 +174,16 @@ pub struct App {
     pub facts: Facts,
     /// What sites cost, as far as it was measured.
     pub effects: sensitivity::Effects,
+    /// What the last search found.
+    pub front: Option<Arc<bitloupe_quant::session::messages::FrontView>>,
     /// The layer table.
     pub layers: Layers,
     /// Which operand of the layer is shown, as an index into its sites.
     pub operand: select::Operand,
     /// Detail of the site, newest.
     pub detail: Option<Arc<SiteDetail>>,
+    /// Why the site is as it is, newest.
+    pub explained: Option<(Generation, Arc<SiteExplanation>)>,
     /// The cursor in the list of choices.
     pub choice: usize,
     /// The first choice on the screen.
@@ -259,9 +265,11 @@ impl App {
             fitted: None,
             facts: Facts::default(),
             effects: sensitivity::Effects::default(),
+            front: None,
             layers: Layers::default(),
             operand: select::Operand::Activation(0),
             detail: None,
+            explained: None,
             choice: 0,
             choice_offset: 0,
             plot: Plot { log_counts: true, log_values: false, channels: false, dequantized: false },

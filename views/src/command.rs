@@ -107,6 +107,8 @@ pub enum Action {
     Unmark,
     /// Measure what each site costs.
     Sensitivity,
+    /// Search the best plans for budgets, or browse them.
+    Optimise,
     /// Next sort order.
     Sort,
     /// Reverse the sort order.

@@ -7,6 +7,7 @@ mod compare;
 mod diff;
 mod figures;
 mod finder;
+mod front;
 mod header;
 mod hints;
 mod histogram;
@@ -70,7 +71,7 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
             Overlay::Rewrites(place) => rewrites::draw(app, *place, area, buffer),
             Overlay::ConfirmQuit => quit::draw(app, area, buffer),
             Overlay::Messages(scroll) => messages::draw(app, *scroll, area, buffer),
-            Overlay::Filter { .. } | Overlay::Sentence(_) | Overlay::Name { .. } => {}
+            Overlay::Filter { .. } | Overlay::Sentence(_) | Overlay::Budget(_) | Overlay::Name { .. } => {}
             other => {
                 if let Some(list) = list_of(app, other) {
                     list.draw(app, area, buffer);
@@ -90,6 +91,7 @@ pub fn list_of(app: &App, overlay: &Overlay) -> Option<List> {
         Overlay::Snapshots(place) => snapshots::list(app, *place),
         Overlay::Compare(place) => compare::list(app, *place),
         Overlay::Siblings(place) => siblings::list(app, *place),
+        Overlay::Front { cursor, .. } => front::list(app, *cursor),
         Overlay::Diff { with, cursor } => diff::list(app, with, *cursor),
         _ => return None,
     })

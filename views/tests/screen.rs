@@ -295,3 +295,92 @@ fn answers_in_words() {
         }
     }
 }
+
+/// What the session says of the shown site: a range that is wrong, and a remedy for it.
+fn explained(harness: &Harness) -> Event {
+    use bitloupe_quant::session::explain::{
+        Advice, Fault, HeldOut, NamedFault, Present, Remedy, SiteExplanation,
+    };
+    let site = harness.app.site().unwrap();
+    let scheme = harness.app.choices()[2].scheme.clone();
+    let remedy = Remedy::Quantizer { scheme: scheme.clone(), bits: None };
+    let fault = Fault::WrongRange {
+        scheme: scheme.clone(),
+        better_db: 14.3,
+        clipped: [0.35, 0.001],
+        levels_used: [16, 16],
+        stale: false,
+    };
+    let sentence =
+        "Wrong range: 35 % of the values are clipped (6.3 dB). uniform mse gives 14.3 dB, 8.0 dB more.";
+    let explanation = SiteExplanation {
+        site: site.site.clone(),
+        role: site.role,
+        class: bitloupe_quant::terms::Class::OutlierChannel,
+        evidence: bitloupe_quant::stats::Evidence::default(),
+        present: Some(Present {
+            quantizer: "uniform min-max".into(),
+            scheme,
+            bits: harness.app.bits(),
+            sqnr_db: 6.3,
+            clipped_fraction: 0.35,
+            levels: 16,
+            levels_used: 16,
+            crowded_levels: Some(3),
+            empty_middle_levels: Some(0),
+            rewritten_by: Vec::new(),
+        }),
+        faults: vec![NamedFault { fault, cost_db: 8.0, remedy: remedy.clone(), sentence: sentence.into() }],
+        remedies: vec![Advice {
+            remedy,
+            sqnr_db: Some(14.3),
+            gain_db: Some(8.0),
+            sentence: "uniform mse at the same bits: +8.0 dB.".into(),
+        }],
+        choices: Vec::new(),
+        widths: Vec::new(),
+        rewrites: Vec::new(),
+        held_out: Some(HeldOut {
+            calibration_range: [-38.0, 31.0],
+            range: [-41.0, 33.0],
+            calibration_clipped_fraction: 0.35,
+            clipped_fraction: 0.36,
+            sqnr_db: 6.1,
+            disagrees: false,
+        }),
+        sentences: Vec::new(),
+    };
+    Event::Explained { generation: 1_000_000, explanation: Arc::new(explanation) }
+}
+
+#[test]
+fn what_is_wrong_with_a_site_comes_first() {
+    for (name, depth, ascii) in [("truecolor", TrueColor, false), ("ascii", NoColor, true)] {
+        let mut harness = at_work(depth, ascii);
+        let event = explained(&harness);
+        harness.update(Msg::Session(event));
+        insta::assert_snapshot!(format!("why_fault_200x60_{name}"), harness.text(200, 60));
+        harness.press(&["tab", "tab", "tab"]);
+        insta::assert_snapshot!(format!("why_fault_80x24_{name}"), harness.text(80, 24));
+        // Another site is not blamed for it.
+        harness.press(&["backtab", "backtab", "backtab", "down"]);
+        assert!(!harness.text(200, 60).contains("Wrong range"));
+    }
+}
+
+#[test]
+fn an_explanation_of_an_older_plan_is_not_shown() {
+    let mut harness = at_work(NoColor, false);
+    let Event::Explained { explanation, .. } = explained(&harness) else { panic!() };
+    let generation = harness.app.plan.generation;
+    let told = |generation| Event::Explained { generation, explanation: Arc::clone(&explanation) };
+    harness.update(Msg::Session(told(generation - 1)));
+    assert!(!harness.text(200, 60).contains("Wrong range"));
+    harness.update(Msg::Session(told(generation)));
+    assert!(harness.text(200, 60).contains("Wrong range"));
+    // Its key mends it, and what was said of the plan before is gone.
+    let scheme = harness.app.choices()[2].scheme.clone();
+    harness.press(&["3"]);
+    assert_eq!(harness.app.plan.scheme(harness.app.site_id().unwrap()), Some(scheme));
+    assert!(!harness.text(200, 60).contains("Wrong range"));
+}

@@ -67,6 +67,27 @@ pub fn predict_surveyed(survey: &Survey<'_>, params: &Params) -> Prediction {
     prediction(error / n, signal, out / n, used.max(0) as u32)
 }
 
+/// [`predict_surveyed`] in other units: the mean squared error of channel `c` counts `factors[c]` times, and `signal` is
+/// the mean square in those units. For values that a rewrite divided per channel, the squares of the divisors and the
+/// mean square before the rewrite give the error as the layer behind it sees it.
+pub fn predict_scaled(survey: &Survey<'_>, params: &Params, factors: &[f64], signal: f64) -> Prediction {
+    let plain = predict_surveyed(survey, params);
+    let n = survey.sketch().finite() as f64;
+    if n == 0.0 || params.bits.is_float() {
+        return prediction(0.0, signal, plain.clipped_fraction, plain.levels_used);
+    }
+    let family = quantizer(params.scheme.family);
+    let models = survey.models();
+    let shared = (!params.per_channel()).then(|| family.cells(params, 0));
+    let of_channel = |(c, (model, factor)): (usize, (&ChannelModel, &f64))| {
+        let own = shared.is_none().then(|| family.cells(params, c));
+        let error = own.as_ref().or(shared.as_ref()).map_or(0.0, |cells| models.error(c, cells));
+        model.stats.count as f64 * error * factor
+    };
+    let parts: Vec<f64> = models.channels.par_iter().zip(factors).enumerate().map(of_channel).collect();
+    prediction(parts.iter().sum::<f64>() / n, signal, plain.clipped_fraction, plain.levels_used)
+}
+
 fn prediction(mse: f64, signal: f64, clipped_fraction: f64, levels_used: u32) -> Prediction {
     let sqnr_db = if signal <= 0.0 {
         0.0

@@ -134,12 +134,24 @@ impl Session {
         wanted: impl Fn(usize) -> bool,
     ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        self.observe_sites_on(engine, (set, set.len()), wanted, &Cancel::default(), &mut |_, _| {})
+    }
+
+    /// The same over the first samples of any set.
+    pub(super) fn observe_sites_on(
+        &self,
+        engine: &Engine,
+        (set, count): (&SampleSet, usize),
+        wanted: impl Fn(usize) -> bool,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
         let watches = Watches::of(engine.graph(), wanted);
         if watches.watches.is_empty() {
             return Ok(HashMap::new());
         }
-        let todo: Vec<usize> = (0..set.len()).collect();
-        let sketches = self.observe(engine, &watches, set, &todo, &Cancel::default(), &mut |_, _| {})?;
+        let todo: Vec<usize> = (0..count.min(set.len())).collect();
+        let sketches = self.observe(engine, &watches, set, &todo, cancel, progress)?;
         let mut by_site = HashMap::new();
         for (watch, sketch) in watches.watches.iter().zip(sketches) {
             let shared = Arc::new(sketch);

@@ -125,6 +125,12 @@ pub enum SessionError {
         /// There are.
         count: usize,
     },
+    /// A remedy that cannot be tried by a run.
+    #[error("{remedy}: this is no change of the plan, so there is nothing to run; do it and evaluate again")]
+    NoChange {
+        /// What it was.
+        remedy: String,
+    },
     /// A site that the model does not have.
     #[error("the model has no site {site}{}", hint(.nearest))]
     NoSite {

@@ -177,7 +177,7 @@ impl Session {
 }
 
 /// That a family without levels below zero, or beyond one, is not given values that are there.
-fn check_fits(family: Family, sketch: &Sketch) -> Result<(), QuantizerError> {
+pub(super) fn check_fits(family: Family, sketch: &Sketch) -> Result<(), QuantizerError> {
     let unfit = |problem| Err(QuantizerError::Unfit { family: family.as_str(), problem });
     let positive = matches!(
         family,

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::explain::SiteExplanation;
 use crate::eval::answer::{Answer, Metric};
 use crate::method::MethodBits;
 use crate::plan::{Kept, Plan, Rewrite};
@@ -48,6 +49,22 @@ pub enum Request {
         generation: Generation,
         /// The whole plan.
         plan: Arc<Plan>,
+    },
+    /// Search the best plans for a front of budgets on the calibration set, in the background; answers with
+    /// [`Event::Front`] again and again. A cancelled search keeps what it has found.
+    Search {
+        /// Number of the request.
+        generation: Generation,
+        /// Seconds that it may take.
+        seconds: u64,
+    },
+    /// The plan for another budget from what the last search has measured, without new runs; answers with
+    /// [`Event::Solved`].
+    Solve {
+        /// Number of the request.
+        generation: Generation,
+        /// Average bits at most, of weights and of activations.
+        average_bits: f64,
     },
     /// Everything about one site under `plan`: histograms, channels, choices; answers with [`Event::Site`].
     Site {
@@ -130,8 +147,24 @@ pub enum Event {
     Set(Arc<SetView>),
     /// What sites cost, as far as it is known.
     Sensitivity(Arc<SensitivityView>),
+    /// The front of a search, as far as it is known.
+    Front(Arc<FrontView>),
+    /// A plan for a budget between those of the front.
+    Solved {
+        /// Number of the request.
+        generation: Generation,
+        /// The plan.
+        point: Arc<FrontPoint>,
+    },
     /// Detail of one site.
     Site(Arc<SiteDetail>),
+    /// Why that site is as it is, after [`Event::Site`]; and once more when held-out samples and rewrites were looked at.
+    Explained {
+        /// Of the request.
+        generation: Generation,
+        /// The explanation under the request's plan.
+        explanation: Arc<SiteExplanation>,
+    },
     /// The plan of a method for every site, without numbers, with the rewrites it asks for.
     Method {
         /// Number of the request.
@@ -179,6 +212,8 @@ pub enum Job {
     Evaluation,
     /// Measuring what each site costs.
     Sensitivity,
+    /// Searching plans for budgets.
+    Search,
     /// Detail of a site.
     Site,
     /// Writing export files.
@@ -432,6 +467,41 @@ pub struct SensitivityView {
     pub samples: usize,
     /// Whether that is all.
     pub complete: bool,
+}
+
+/// What a search found: from the smallest budget to the largest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrontView {
+    /// Of the request.
+    pub generation: Generation,
+    /// The figure of the points.
+    pub metric: Metric,
+    /// One plan per budget.
+    pub points: Vec<FrontPoint>,
+    /// What the search is doing; none when it has ended.
+    pub doing: Option<&'static str>,
+}
+
+/// The best plan for a budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrontPoint {
+    /// The budget, for people.
+    pub limit: String,
+    /// Where the plan comes from: `search`, or a method with its bits.
+    pub origin: String,
+    /// Average bits of weights.
+    pub weight_bits: f64,
+    /// Average bits of activations.
+    pub activation_bits: f64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// The figure with the truth on calibration samples that no choice was made on, if they have one; none for a plan
+    /// that was not run.
+    pub figure: Option<f64>,
+    /// The figure with full precision there.
+    pub agreement: Option<f64>,
+    /// The plan, fitted.
+    pub plan: Arc<Plan>,
 }
 
 /// What one site costs.

@@ -56,6 +56,17 @@ impl Session {
         Ok(made)
     }
 
+    /// The numbers of a plan's rewrites, each found on the model as it was opened; those that find none are left out.
+    pub(super) fn fit_apart(&self, plan: &Plan) -> Result<Vec<Rewrite>, SessionError> {
+        let mut made = Vec::new();
+        for rewrite in &plan.rewrites {
+            let mut alone = plan.clone();
+            alone.rewrites = vec![rewrite.clone()];
+            made.extend(self.fit_rewrites(&alone)?.rewrites);
+        }
+        Ok(made)
+    }
+
     /// Input sites of the linear layers behind a LayerNorm that the plan quantizes.
     fn quantized_behind(variant: &Variant, norm: NodeId, plan: &Plan) -> Vec<(usize, Scheme, Bits)> {
         let graph = variant.graph();

@@ -69,6 +69,10 @@ pub enum SearchStage {
 }
 
 impl SearchStage {
+    /// In the order in which they come.
+    pub const ALL: [Self; 5] =
+        [Self::Calibrating, Self::Fitting, Self::Scoring, Self::Methods, Self::Improving];
+
     /// For people.
     pub fn name(self) -> &'static str {
         match self {

@@ -108,6 +108,10 @@ impl Session {
         let engine = self.base.engine.rewritten(Arc::new(graph));
         let made = Arc::new(Variant { identity, engine, changed, weights, activations: Mutex::default() });
         let mut kept = lock(&self.variants);
+        // Another lane may have made the same meanwhile; its sites are observed once for both.
+        if let Some(found) = kept.iter().find(|v| v.identity == identity) {
+            return Ok(Arc::clone(found));
+        }
         if kept.len() >= KEPT {
             kept.remove(0);
         }

@@ -1,12 +1,14 @@
 //! A session behind channels, for an interface that must never wait.
 //!
-//! Four threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one does the long jobs
-//! (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the newest is answered; a newer one stops an older
-//! one that runs.
+//! Five threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one explains it, one does
+//! the long jobs (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the
+//! newest is answered; a newer one stops an older one that runs.
 
 mod measure;
+mod why;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, Sampl
 use super::recent::Recent;
 use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, choices, lock};
 use crate::eval::metrics::Scores;
+use crate::eval::search::Front;
 use crate::exec::Cancel;
 use crate::plan::{Journal, Kept, Plan};
 
@@ -49,8 +52,12 @@ struct Shared {
     events: Sender<Event>,
     journal: OnceLock<Journal>,
     recent: Recent,
-    /// Stops the show that runs, the long job that runs, the evaluation that runs.
-    running: [Mutex<Cancel>; 4],
+    /// What the last search found.
+    front: Mutex<Option<Arc<Front>>>,
+    /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations.
+    running: [Mutex<Cancel>; 5],
+    /// Whether a long job runs; what is only gathered for explanations waits for it.
+    busy: AtomicBool,
 }
 
 const SHOW: usize = 0;
@@ -58,6 +65,7 @@ const LONG: usize = 1;
 /// Apart from the other long jobs: a newer evaluation stops an older one, but no calibration and no export.
 const EVALUATION: usize = 2;
 const MEASURE: usize = 3;
+const WHY: usize = 4;
 
 impl Shared {
     fn send(&self, event: Event) {
@@ -98,7 +106,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         events: outgoing.clone(),
         journal: OnceLock::new(),
         recent: Recent::default(),
+        front: Mutex::default(),
         running: Default::default(),
+        busy: AtomicBool::default(),
     });
     let (mut recovered, mut kept) = (None, Kept::default());
     if let Some(folder) = journal {
@@ -122,8 +132,10 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
     let (show, shows) = unbounded();
     let (long, longs) = unbounded();
     let (slow, slows) = unbounded();
+    let (why, whys) = unbounded();
     let lanes = [
         spawn("bitloupe-measure", Arc::clone(&shared), slows, measure::measuring),
+        spawn("bitloupe-why", Arc::clone(&shared), whys, why::explaining),
         spawn("bitloupe-show", Arc::clone(&shared), shows, looking),
         spawn("bitloupe-jobs", Arc::clone(&shared), longs, working),
     ];
@@ -132,6 +144,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             Request::Show { .. } | Request::Site { .. } => {
                 if matches!(request, Request::Show { .. }) {
                     shared.stop(SHOW);
+                } else {
+                    shared.stop(WHY);
+                    let _ = why.send(request.clone());
                 }
                 let _ = show.send(request);
             }
@@ -154,7 +169,8 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                     shared.send(Event::Warning { message });
                 }
             }
-            Request::Sweep { .. } => {
+            Request::Solve { generation, average_bits } => measure::solve(&shared, generation, average_bits),
+            Request::Sweep { .. } | Request::Search { .. } => {
                 shared.stop(MEASURE);
                 let _ = slow.send(request);
             }
@@ -165,7 +181,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             }
         }
     }
-    drop((show, long, slow));
+    drop((show, long, slow, why));
     for lane in lanes.into_iter().flatten() {
         let _ = lane.join();
     }
@@ -278,6 +294,7 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
         let request = waiting.remove(0);
         let lane = if matches!(request, Request::Evaluate { .. }) { EVALUATION } else { LONG };
         let cancel = shared.fresh(lane);
+        shared.busy.store(true, Ordering::Relaxed);
         let (job, outcome) = match request {
             Request::Calibrate => (Job::Calibration, calibrate(shared, &cancel)),
             Request::Evaluate { generation, plan } => {
@@ -285,8 +302,12 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
             }
             Request::Export { plan, folder } => (Job::Export, export(shared, &plan, &folder, &cancel)),
             Request::Save { plan, path } => (Job::Save, save(shared, &plan, &path)),
-            _ => continue,
+            _ => {
+                shared.busy.store(false, Ordering::Relaxed);
+                continue;
+            }
         };
+        shared.busy.store(false, Ordering::Relaxed);
         if let Err(error) = outcome {
             shared.failed(job, &error);
         }

@@ -101,7 +101,7 @@ fn levels_on(bulk: f64, range: f64) -> u32 {
 }
 
 /// A figure of about three digits.
-fn short(x: f64) -> String {
+pub(crate) fn short(x: f64) -> String {
     let magnitude = x.abs();
     let text = if magnitude == 0.0 {
         return "0".to_owned();

@@ -136,6 +136,7 @@ impl App {
             Action::Rerun => self.ask_sample(),
             Action::Evaluate => self.ask_evaluation(),
             Action::Sensitivity => self.ask_sensitivity(),
+            Action::Optimise => self.open_front(),
             Action::Calibrate => {
                 self.jobs.start(Job::Calibration);
                 vec![Effect::Send(Request::Calibrate)]
@@ -306,7 +307,7 @@ impl App {
         Vec::new()
     }
 
-    fn cancel_jobs(&mut self) -> Vec<Effect> {
+    pub(super) fn cancel_jobs(&mut self) -> Vec<Effect> {
         self.cancelling = true;
         vec![Effect::Send(Request::Cancel)]
     }

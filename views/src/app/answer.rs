@@ -41,6 +41,8 @@ impl App {
                 }
             }
             Event::Sensitivity(view) => self.measured(&view),
+            Event::Front(view) => self.take_front(view),
+            Event::Solved { point, .. } => return self.solved(&point),
             Event::Site(detail) => {
                 let newer = self.detail.as_ref().is_none_or(|old| old.generation <= detail.generation);
                 if newer && detail.generation >= self.floor && self.site_id() == Some(&detail.site) {
@@ -52,6 +54,12 @@ impl App {
                     if moved || idle || self.choice >= self.choices().len() {
                         self.choice = self.current_choice().unwrap_or(0);
                     }
+                }
+            }
+            Event::Explained { generation, explanation } => {
+                let newer = self.explained.as_ref().is_none_or(|(old, _)| *old <= generation);
+                if newer && self.site_id() == Some(&explanation.site) {
+                    self.explained = Some((generation, explanation));
                 }
             }
             Event::Exported { files } => {

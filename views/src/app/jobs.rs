@@ -61,7 +61,10 @@ impl Jobs {
     /// Whether something runs that can be stopped.
     pub fn cancellable(&self) -> bool {
         self.0.iter().any(|running| {
-            matches!(running.job, Job::Calibration | Job::Evaluation | Job::Export | Job::Sensitivity)
+            matches!(
+                running.job,
+                Job::Calibration | Job::Evaluation | Job::Export | Job::Sensitivity | Job::Search
+            )
         })
     }
 
@@ -75,6 +78,7 @@ impl Jobs {
             Job::Sample => 4,
             Job::Site => 5,
             Job::Sensitivity => 6,
+            Job::Search => 7,
         })
     }
 
@@ -92,6 +96,7 @@ pub const fn word(job: Job) -> &'static str {
         Job::Evaluation => "evaluating",
         Job::Site => "fitting the site",
         Job::Sensitivity => "measuring every site",
+        Job::Search => "searching plans",
         Job::Export => "exporting",
         Job::Save => "saving",
     }

@@ -1,5 +1,8 @@
 //! What can lie over the panes.
 
+use std::sync::Arc;
+
+use bitloupe_quant::plan::Plan;
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 use tui_input::Input;
@@ -43,6 +46,15 @@ pub enum Overlay {
     Siblings(usize),
     /// Rewrites that touch the layer; the cursor.
     Rewrites(usize),
+    /// The plans that a search found.
+    Front {
+        /// The point under the cursor.
+        cursor: usize,
+        /// The plan that Esc brings back.
+        before: Arc<Plan>,
+    },
+    /// Average bits as they are typed.
+    Budget(Input),
     /// The filter as it is typed, and the one before.
     Filter {
         /// The text.
@@ -68,6 +80,7 @@ impl Overlay {
             | Self::Snapshots(cursor)
             | Self::Compare(cursor)
             | Self::Siblings(cursor)
+            | Self::Front { cursor, .. }
             | Self::Diff { cursor, .. } => *cursor = line,
             Self::Methods(form) => form.cursor = line,
             _ => {}

@@ -1,5 +1,7 @@
 //! Keys while something lies over the panes.
 
+use std::sync::Arc;
+
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
 use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
@@ -36,6 +38,11 @@ impl App {
             Overlay::Compare(cursor) => self.compare_key(cursor, key, &mut effects),
             Overlay::Siblings(cursor) => self.siblings_key(cursor, key, &mut effects),
             Overlay::Diff { with, cursor } => self.diff_key(with, cursor, key, &mut effects),
+            Overlay::Front { cursor, before } => {
+                let before = Arc::clone(before);
+                self.front_key(cursor, &before, key, &mut effects)
+            }
+            Overlay::Budget(input) => self.budget_key(input, key, &mut effects),
             Overlay::Rewrites(cursor) => self.rewrites_key(cursor, key, &mut effects),
             Overlay::Filter { input, before } => self.filter_key(input, before, key, &mut effects),
             Overlay::Sentence(input) => self.sentence_key(input, key, &mut effects),
@@ -155,7 +162,9 @@ impl App {
                 finder.input = joined(&finder.input);
                 finder.search();
             }
-            Some(Overlay::Sentence(input) | Overlay::Name { input, .. }) => *input = joined(input),
+            Some(Overlay::Sentence(input) | Overlay::Budget(input) | Overlay::Name { input, .. }) => {
+                *input = joined(input);
+            }
             Some(Overlay::Filter { input, .. }) => {
                 *input = joined(input);
                 input.value().clone_into(&mut self.layers.filter);

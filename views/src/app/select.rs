@@ -1,5 +1,6 @@
 //! Which site is meant: the layer under the cursor and one of its operands.
 
+use bitloupe_quant::session::explain::SiteExplanation;
 use bitloupe_quant::session::messages::{ChoiceView, LayerView, SiteDetail, SiteSummary, SiteView};
 use bitloupe_quant::terms::{Bits, SiteId, Slot};
 
@@ -54,6 +55,13 @@ impl App {
     pub fn site_detail(&self) -> Option<&SiteDetail> {
         let site = self.site_id()?;
         self.detail.as_deref().filter(|detail| detail.site == *site)
+    }
+
+    /// Why it is as it is under the newest plan, once that is known.
+    pub fn explanation(&self) -> Option<&SiteExplanation> {
+        let site = self.site_id()?;
+        let (generation, explanation) = self.explained.as_ref()?;
+        (*generation >= self.plan.generation && explanation.site == *site).then_some(explanation)
     }
 
     /// Its choices, once fitted.

@@ -44,6 +44,17 @@ pub(super) fn measurable(app: &App) -> Result<(), Reason> {
     }
 }
 
+pub(super) fn searchable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    if app.model.as_ref().is_none_or(|model| model.calibration_samples < 2) {
+        Err("a search needs at least two calibration samples")
+    } else if !app.calibration.complete {
+        Err("the calibration is not complete")
+    } else {
+        Ok(())
+    }
+}
+
 pub(super) fn methods(app: &App) -> Result<(), Reason> {
     alive(app)?;
     let none = app.model.as_ref().is_none_or(|model| model.methods.is_empty());

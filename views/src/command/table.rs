@@ -2,7 +2,8 @@
 
 use super::conditions::{
     alive, always, calibratable, choosable, compared, editable, evaluable, kept, marked, measurable, methods,
-    open, presets, redoable, retyped, rewritable, running, sampled, scored, switchable, undoable, writable,
+    open, presets, redoable, retyped, rewritable, running, sampled, scored, searchable, switchable, undoable,
+    writable,
 };
 use super::{Action as A, Command, Group, Reason};
 use crate::app::App;
@@ -201,6 +202,15 @@ pub static COMMANDS: &[Command] = &[
         Group::Plan,
         Some((11, "methods")),
         methods,
+    ),
+    row(
+        A::Optimise,
+        "optimise",
+        "Search the best plan for every budget on the calibration set; browse and load them",
+        &["o"],
+        Group::Plan,
+        Some((10, "optimise")),
+        searchable,
     ),
     row(
         A::Rewrites,

@@ -31,6 +31,10 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u
                 buffer,
             ));
         }
+        Some(Overlay::Budget(input)) => {
+            let note = "between those of the front; Enter solves it without new runs";
+            return Some(prompt(app, "average bits: ", input, note, first, buffer));
+        }
         Some(Overlay::Name { input, of }) => {
             let label = if *of == Naming::New { "keep the plan as: " } else { "new name: " };
             let note = "Enter keeps it, Esc does not";

@@ -1,5 +1,6 @@
 //! What the distribution means for a grid, and what would help.
 
+use bitloupe_quant::session::explain::{Advice, NamedFault, Remedy};
 use bitloupe_quant::session::messages::RewriteView;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -42,9 +43,18 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         let text = if app.site_id().is_some() { "not calibrated yet" } else { "" };
         return vec![Line::styled(text, theme.dim())];
     };
-    let mut lines = vec![Line::from(summary.sentence.as_str())];
+    let mut lines = faults(app);
+    let wrong = !lines.is_empty();
+    if wrong {
+        lines.extend(advice(app));
+    }
+    lines.push(Line::from(summary.sentence.as_str()));
     lines.extend(effect(app));
-    lines.extend(remedy(app));
+    if !wrong {
+        lines.extend(remedy(app));
+        lines.extend(rewrite_advice(app));
+    }
+    lines.extend(held_out(app));
     lines.extend(rewrites(app));
     let facts: Vec<String> = summary.evidence.iter().map(|(name, value)| format!("{name} {value}")).collect();
     if !facts.is_empty() {
@@ -76,6 +86,81 @@ fn effect(app: &App) -> Option<Line<'static>> {
             db(effect.cumulative_sqnr_db)
         )),
     ]))
+}
+
+/// What is wrong with the site under the plan, the costliest first.
+fn faults(app: &App) -> Vec<Line<'_>> {
+    let theme = &app.theme;
+    let line = |named: &'_ NamedFault| {
+        let (name, rest) = named.sentence.split_once(':').unwrap_or(("", named.sentence.as_str()));
+        Line::from(vec![
+            Span::styled(format!("{} {name}:", theme.glyphs.warning), theme.bad()),
+            Span::raw(rest.to_owned()),
+        ])
+    };
+    app.explanation().map_or_else(Vec::new, |explanation| explanation.faults.iter().map(line).collect())
+}
+
+/// What mends the first fault, with its key.
+fn advice(app: &App) -> Option<Line<'static>> {
+    let theme = &app.theme;
+    let first = app.explanation()?.remedies.first()?;
+    let mut line = Line::from(Span::styled(first.sentence.trim_end_matches('.').to_owned(), theme.good()));
+    let key = match &first.remedy {
+        Remedy::Quantizer { scheme, bits: None } => {
+            let place = app.choices().iter().position(|choice| choice.scheme == *scheme)?;
+            if place >= 9 {
+                line.push_span(format!(": line {} of the quantizers, then ", place + 1));
+                line.push_span(Span::styled("Enter", theme.key()));
+                return Some(line);
+            }
+            (place + 1).to_string()
+        }
+        Remedy::Quantizer { bits: Some(_), .. } => "b".to_owned(),
+        Remedy::Rewrite { .. } | Remedy::WithoutRewrites { .. } | Remedy::RewritesAnew { .. } => {
+            "W".to_owned()
+        }
+        Remedy::Exchange { .. } => {
+            let current = app.current_choice().filter(|place| *place < 9)?;
+            line.push_span("; fitted anew they are right too");
+            (current + 1).to_string()
+        }
+        Remedy::Recalibrate => return Some(line),
+    };
+    line.push_span(": press ");
+    line.push_span(Span::styled(key, theme.key()));
+    Some(line)
+}
+
+/// A rewrite that would help a site with nothing wrong.
+fn rewrite_advice(app: &App) -> Option<Line<'static>> {
+    let theme = &app.theme;
+    let wanted = |advice: &&Advice| matches!(advice.remedy, Remedy::Rewrite { .. });
+    let found = app.explanation()?.remedies.iter().find(wanted)?;
+    Some(Line::from(vec![
+        Span::styled(found.sentence.trim_end_matches('.').to_owned(), theme.good()),
+        Span::raw(": press "),
+        Span::styled("W", theme.key()),
+    ]))
+}
+
+/// Whether samples that were not calibrated on look alike.
+fn held_out(app: &App) -> Option<Line<'static>> {
+    let explanation = app.explanation()?;
+    let held_out = explanation.held_out.as_ref()?;
+    let now = explanation.present.as_ref()?.sqnr_db;
+    let text = format!(
+        "held out {} dB (calibration {}), {} clipped (calibration {})",
+        text::decibels(held_out.sqnr_db),
+        text::decibels(now),
+        share(held_out.clipped_fraction),
+        share(held_out.calibration_clipped_fraction)
+    );
+    Some(Line::styled(text, app.theme.dim()))
+}
+
+fn share(fraction: f64) -> String {
+    format!("{} %", figure(fraction * 100.0))
 }
 
 /// The rewrites that the plan's values of this site go through.

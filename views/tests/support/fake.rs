@@ -10,9 +10,9 @@ use bitloupe_quant::method::MethodBits;
 use bitloupe_quant::plan::{Kept, ModelRef, Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::session::messages::{
-    ChoiceView, Event, Generation, HistogramView, Job, LayerView, MethodView, ModelView, Picture, PlanView,
-    Request, RewriteView, SampleInfo, SampleView, SensitivityView, SetView, SiteDetail, SiteEffect,
-    SiteSummary, SiteView,
+    ChoiceView, Event, FrontPoint, FrontView, Generation, HistogramView, Job, LayerView, MethodView,
+    ModelView, Picture, PlanView, Request, RewriteView, SampleInfo, SampleView, SensitivityView, SetView,
+    SiteDetail, SiteEffect, SiteSummary, SiteView,
 };
 use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
 
@@ -554,6 +554,25 @@ pub fn set(model: &ModelView, generation: Generation, plan: &Plan, samples: usiz
     }
 }
 
+/// A front of the ready-made plans.
+pub fn front(model: &ModelView, generation: Generation, doing: Option<&'static str>) -> FrontView {
+    let point = |(bits, name): (f64, &str)| {
+        let (_, plan) = model.presets.iter().find(|(known, _)| known.starts_with(name)).unwrap();
+        FrontPoint {
+            limit: format!("{bits} average bits"),
+            origin: if bits < 5.0 { "search".to_owned() } else { "repq-vit W6A6".to_owned() },
+            weight_bits: bits - 0.02,
+            activation_bits: bits,
+            weight_bytes: (bits * 300_000.0) as u64,
+            figure: Some(0.6 + bits / 40.0),
+            agreement: Some(0.7 + bits / 40.0),
+            plan: Arc::clone(plan),
+        }
+    };
+    let points = [(4.0, "W4A4"), (6.0, "W4A8"), (8.0, "W8A8")].map(point).to_vec();
+    FrontView { generation, metric: Metric::Miou, points, doing }
+}
+
 /// What every quantized site costs: what is far down the list of layers costs less, weights little.
 pub fn sensitivity(
     model: &ModelView,
@@ -608,6 +627,13 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
         }
         Request::Sweep { generation, plan } => {
             vec![Event::Sensitivity(Arc::new(sensitivity(model, *generation, plan, 32)))]
+        }
+        Request::Search { generation, .. } => vec![Event::Front(Arc::new(front(model, *generation, None)))],
+        Request::Solve { generation, average_bits } => {
+            let mut point = front(model, *generation, None).points[1].clone();
+            point.limit = format!("{average_bits} average bits");
+            (point.figure, point.agreement) = (None, None);
+            vec![Event::Solved { generation: *generation, point: Arc::new(point) }]
         }
         Request::Site { generation, site, plan } => {
             vec![Event::Site(Arc::new(detail(model, *generation, site, plan)))]

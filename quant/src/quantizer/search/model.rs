@@ -11,6 +11,11 @@ const CUTS: [f64; 32] = [
     0.55, 0.6, 0.66, 0.72, 0.78, 0.84, 0.89, 0.93, 0.96, 0.98, 0.992, 0.997, 0.999, 0.9998, 1.0,
 ];
 
+/// Deviation in steps below which a normal variable is taken to have one level.
+const NARROW: f64 = 1.0 / 512.0;
+/// Terms of the series for wider ones; from this one on the damping of the narrowest is below 10⁻⁶.
+const TERMS: i32 = 429;
+
 /// The models of all channels of a tensor.
 ///
 /// A sketch knows the moments, the range and the 8 extreme values on either side of a channel, but not the shape
@@ -154,8 +159,13 @@ impl ChannelModel {
     /// function (Sripad and Snyder, 1977).
     fn normal_noise(&self, step: f64) -> f64 {
         let (mean, std) = (self.stats.mean / step, self.stats.std / step);
+        if std < NARROW {
+            // All at one level: the series would need thousands of terms.
+            let off = mean - mean.round_ties_even();
+            return (off * off + std * std) * step * step;
+        }
         let mut sum = 1.0 / 12.0;
-        for k in 1..=16_i32 {
+        for k in 1..=TERMS {
             let k = f64::from(k);
             let damping = (-2.0 * PI * PI * k * k * std * std).exp();
             if damping < 1e-6 {

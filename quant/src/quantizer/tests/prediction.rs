@@ -1,7 +1,8 @@
 //! Predicted against actual errors.
 
 use crate::quantizer::{
-    Distribution, Family, Granularity, QuantizerError, RangeSearch, Scheme, predict, quantizer,
+    Distribution, Family, Granularity, QuantizerError, RangeSearch, Scheme, Survey, predict, predict_scaled,
+    quantizer,
 };
 use crate::stats::Sketch;
 use crate::stats::tests::shapes::{Random, gelu, softmax, values};
@@ -140,5 +141,35 @@ fn fits_from_a_sketch_are_as_good_as_from_the_values() {
                 assert!(sketched > raw - slack, "{name} {scheme} {bits}: {raw} raw, {sketched} dB");
             }
         }
+    }
+}
+
+#[test]
+fn an_error_counts_as_the_values_were_before_their_channels_were_divided() {
+    // Channels of deviation 1 were divided by numbers of 1/64 to 64 before they were quantized with one grid.
+    let (rows, channels) = (1500, 13);
+    let divisors: Vec<f64> = (0..channels).map(|c| 2_f64.powi(c - 6)).collect();
+    let mut random = Random::new(7);
+    let before: Vec<f32> = (0..rows * channels).map(|_| random.normal() as f32).collect();
+    let divided: Vec<f32> =
+        before.iter().enumerate().map(|(at, &x)| (f64::from(x) / divisors[at % 13]) as f32).collect();
+    let layout = Layout { outer: rows as usize, channels: 13, inner: 1 };
+    let mut sketch = Sketch::new(13);
+    sketch.observe(&divided, layout).unwrap();
+    let factors: Vec<f64> = divisors.iter().map(|s| s * s).collect();
+    let signal = before.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / before.len() as f64;
+    let tensor = Scheme::new(Family::Uniform, RangeSearch::MinMax);
+    for scheme in [tensor.clone(), tensor.per_channel()] {
+        let data = Distribution::Sketch(&sketch);
+        let params = quantizer(scheme.family).fit(&data, &scheme, Bits::new(6).unwrap()).unwrap();
+        let mut back = divided.clone();
+        quantizer(scheme.family).fake_quantize(&mut back, layout, &params);
+        back.iter_mut().enumerate().for_each(|(at, x)| *x = (f64::from(*x) * divisors[at % 13]) as f32);
+        let predicted = predict_scaled(&Survey::new(&sketch), &params, &factors, signal).sqnr_db;
+        let actual = actual_db(&before, &back);
+        assert!((predicted - actual).abs() < 0.5, "{scheme}: {predicted} {actual}");
+        // One grid for all is fine for the values as they were divided, and ruins most of what they were.
+        let alone = predict(&sketch, &params).sqnr_db;
+        assert!(alone > 20.0 && (actual < 3.0) != (params.scale.len() > 1), "{scheme}: {alone} {actual}");
     }
 }

@@ -1,18 +1,22 @@
 //! The lane of measurements that take minutes: they run beside everything else and are stopped only by a newer one or by
 //! hand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::{MEASURE, Shared, fit, reporter};
+use super::{MEASURE, Shared, fit, lock, reporter};
+use crate::eval::search::{Front, Limit, Point};
 use crate::eval::sensitivity::By;
 use crate::exec::Cancel;
 use crate::plan::Plan;
-use crate::session::messages::{Event, Generation, Job, Request, SensitivityView, SiteEffect};
-use crate::session::{FittedPlan, On, SessionError, Sweep, SweepOptions};
+use crate::session::messages::{
+    Event, FrontPoint, FrontView, Generation, Job, Request, SensitivityView, SiteEffect,
+};
+use crate::session::{FittedPlan, On, SearchOptions, SearchStage, SessionError, Sweep, SweepOptions};
 
 /// How often a table of what is known so far is sent.
 const TABLE_EVERY: Duration = Duration::from_millis(400);
@@ -26,10 +30,17 @@ pub(super) fn measuring(shared: &Shared, requests: &Receiver<Request>) {
     while let Ok(first) = requests.recv() {
         let Some(request) = requests.try_iter().last().or(Some(first)) else { continue };
         let cancel = shared.fresh(MEASURE);
-        if let Request::Sweep { generation, plan } = request
-            && let Err(error) = sweep(shared, generation, &plan, &cancel)
-        {
-            shared.failed(Job::Sensitivity, &error);
+        let (job, outcome) = match request {
+            Request::Sweep { generation, plan } => {
+                (Job::Sensitivity, sweep(shared, generation, &plan, &cancel))
+            }
+            Request::Search { generation, seconds } => {
+                (Job::Search, search(shared, generation, Duration::from_secs(seconds), &cancel))
+            }
+            _ => continue,
+        };
+        if let Err(error) = outcome {
+            shared.failed(job, &error);
         }
     }
 }
@@ -63,6 +74,82 @@ fn sweep(shared: &Shared, generation: Generation, plan: &Plan, cancel: &Cancel) 
     };
     shared.send(Event::Sensitivity(Arc::new(view(shared, generation, &fitted, &found))));
     if found.complete { Ok(()) } else { Err(crate::exec::ExecError::Cancelled.into()) }
+}
+
+/// Steps of a stage of a search in the progress that is shown: the stages' own numbers cannot be compared.
+const STAGE: usize = 1000;
+
+fn search(
+    shared: &Shared,
+    generation: Generation,
+    time: Duration,
+    cancel: &Cancel,
+) -> Result<(), SessionError> {
+    let options = SearchOptions { time, ..SearchOptions::default() };
+    let mut report = reporter(shared, Job::Search);
+    let found = shared.session.search(&options, cancel, |progress| {
+        let stages = SearchStage::ALL;
+        let stage = stages.iter().position(|stage| *stage == progress.stage).unwrap_or(0);
+        let within = progress.done.min(progress.total) * STAGE / progress.total.max(1);
+        // Only the answer ends it.
+        report((stage * STAGE + within).min(stages.len() * STAGE - 1), stages.len() * STAGE);
+        if let Some(front) = progress.front {
+            let doing = Some(progress.stage.name());
+            shared.send(Event::Front(Arc::new(front_view(shared, generation, front, doing))));
+        }
+    })?;
+    shared.send(Event::Front(Arc::new(front_view(shared, generation, &found, None))));
+    *lock(&shared.front) = Some(Arc::new(found));
+    if cancel.is_cancelled() { Err(crate::exec::ExecError::Cancelled.into()) } else { Ok(()) }
+}
+
+/// A plan between those that were measured.
+pub(super) fn solve(shared: &Shared, generation: Generation, average_bits: f64) {
+    let Some(front) = lock(&shared.front).clone() else { return };
+    let limit = Limit::AverageBits(average_bits);
+    match front.solve(limit) {
+        Ok(solved) => {
+            let known = solved.point.and_then(|at| front.points.get(at));
+            let point = FrontPoint {
+                limit: limit.to_string(),
+                origin: known
+                    .map_or_else(|| "between measured plans".to_owned(), |point| point.origin.clone()),
+                weight_bits: solved.budget.average_weight_bits,
+                activation_bits: solved.budget.average_activation_bits,
+                weight_bytes: solved.budget.weight_bytes,
+                figure: known.and_then(|point| figure(shared, &point.figures.truth)),
+                agreement: known.and_then(|point| figure(shared, &point.figures.agreement)),
+                plan: solved.plan,
+            };
+            shared.send(Event::Solved { generation, point: Arc::new(point) });
+        }
+        Err(error) => shared.send(Event::Failed { job: Job::Search, message: error.to_string() }),
+    }
+}
+
+fn front_view(
+    shared: &Shared,
+    generation: Generation,
+    front: &Front,
+    doing: Option<&'static str>,
+) -> FrontView {
+    let point = |point: &Point| FrontPoint {
+        limit: point.limit.to_string(),
+        origin: point.origin.clone(),
+        weight_bits: point.budget.average_weight_bits,
+        activation_bits: point.budget.average_activation_bits,
+        weight_bytes: point.budget.weight_bytes,
+        figure: figure(shared, &point.figures.truth),
+        agreement: figure(shared, &point.figures.agreement),
+        plan: Arc::clone(&point.plan),
+    };
+    let metric = shared.session.metric();
+    FrontView { generation, metric, points: front.points.iter().map(point).collect(), doing }
+}
+
+/// The figure that stands for the task.
+fn figure(shared: &Shared, named: &BTreeMap<String, f64>) -> Option<f64> {
+    named.get(shared.session.metric().figure()).copied()
 }
 
 fn view(shared: &Shared, generation: Generation, fitted: &FittedPlan, sweep: &Sweep) -> SensitivityView {

@@ -31,10 +31,10 @@ fn asked(args: &Search) -> Option<Limit> {
 }
 
 fn search(args: &Search, asked: Option<Limit>) -> Result<Outcome> {
-    let session = open::session(&args.model, args.calibration.clone(), args.samples.clone())?;
     if !(args.minutes.is_finite() && args.minutes > 0.0 && args.minutes < 1e6) {
         return Err(eyre!("{} minutes are no time; give a positive number", args.minutes));
     }
+    let session = open::session(&args.model, args.calibration.clone(), args.samples.clone())?;
     let options = SearchOptions {
         asked,
         tied: !args.untied,

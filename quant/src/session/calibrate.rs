@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use super::{Session, SessionError, lock};
 use crate::data::SampleSet;
 use crate::exec::{Cancel, Engine, Quantization, Tap, Value};
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, Node, NodeId};
 use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
 use crate::terms::{Layout, Slot};
 
-/// Samples that run side by side on a thread: their sketches stay in the processor's caches meanwhile.
-const GROUP: usize = 4;
+/// Samples that run side by side on a thread at most: sketches and weights stay in the processor's caches meanwhile.
+const GROUP: usize = 8;
+/// Bytes that all values of a group may have together; a larger model's samples run alone.
+const GROUP_BYTES: usize = 256 << 20;
 
 /// Sketches of all activation sites, by [`Graph::sites`] index (weights have theirs in the session).
 #[derive(Debug, Clone)]
@@ -194,7 +196,10 @@ impl Session {
         let total = todo.len();
         progress(0, total);
         let mut done = 0;
-        let groups: Vec<&[usize]> = todo.chunks(GROUP).collect();
+        let bytes = |node: &Node| node.shape.iter().fold(size_of::<f32>(), |all, &n| all.saturating_mul(n));
+        let sample =
+            engine.graph().nodes().iter().fold(1, |all: usize, node| all.saturating_add(bytes(node)));
+        let groups: Vec<&[usize]> = todo.chunks((GROUP_BYTES / sample).clamp(1, GROUP)).collect();
         self.workers.for_each(
             groups.len(),
             |k| -> Result<(), SessionError> {

@@ -23,8 +23,10 @@ fn last_note(harness: &Harness) -> &str {
 #[test]
 fn the_most_harmful_layer_comes_first_and_its_effect_is_told() {
     let mut harness = ready();
-    harness.press(&["s", "home"]);
+    harness.press(&["]", "]", "]", "]"]);
+    harness.press(&["s"]);
     assert_eq!(harness.app.layers.sort, Sort::Effect);
+    assert_eq!(harness.app.layers.cursor, 0, "the ranking is read from its top");
     assert!(last_note(&harness).contains("on 32 samples"), "{}", last_note(&harness));
     let first = harness.app.layers.layer().unwrap();
     assert_eq!(first, 0, "the made-up session says so");

@@ -245,7 +245,7 @@ pub(super) mod tests {
             (String::new(), "s.json:1:0"),
             ("[]".to_owned(), "`none`"),
             (swap("bitloupe-snapshots/1", "bitloupe-snapshots/9"), "snapshots/9"),
-            (swap("\"hidden\"", "\"hiden\""), "unknown field `hiden`"),
+            (swap("\"hidden\"", "\"concealed\""), "unknown field `concealed`"),
             (swap("before lunch", "W4"), "two snapshots"),
             (swap("before lunch", "before\\nlunch"), "no name"),
             (swap("before lunch", ""), "no name"),

@@ -40,7 +40,7 @@ impl App {
                     return if self.set_is_current() { self.measure_snapshots() } else { Vec::new() };
                 }
             }
-            Event::Sensitivity(view) => self.measured(&view),
+            Event::Sensitivity(view) => return self.measured(&view),
             Event::Front(view) => self.take_front(view),
             Event::Solved { point, .. } => return self.solved(&point),
             Event::Site(detail) => {

@@ -74,6 +74,10 @@ impl App {
         self.layers.sort = Sort::Effect;
         self.layers.reversed = false;
         self.rebuild_layers();
+        // The ranking is read from its top.
+        let before = self.site_id().cloned();
+        self.layers.step(isize::MIN / 2);
+        let mut effects = if self.site_id() == before.as_ref() { Vec::new() } else { self.ask_site() };
         let plan = self.plan.current();
         let quantized = plan.sites().filter(|(_, choice)| !matches!(choice, SitePlan::Float));
         let mut known = true;
@@ -84,19 +88,22 @@ impl App {
         }
         if !any {
             self.note(Level::Warning, "the plan quantizes nothing: every site is float");
-            return Vec::new();
+            return effects;
         }
         if known && !self.jobs.runs(Job::Sensitivity) {
             self.note(Level::Info, "every site is measured under this plan; sorted by it");
-            return self.ask_site();
+            return effects;
         }
         let generation = self.next_generation();
         self.jobs.start(Job::Sensitivity);
-        vec![Effect::Send(Request::Sweep { generation, plan })]
+        effects.push(Effect::Send(Request::Sweep { generation, plan }));
+        effects
     }
 
-    /// A table arrives.
-    pub(super) fn measured(&mut self, view: &Arc<SensitivityView>) {
+    /// A table arrives. A cursor on the first line of the ranking stays there, one below it stays on its layer.
+    pub(super) fn measured(&mut self, view: &Arc<SensitivityView>) -> Vec<Effect> {
+        let before = self.site_id().cloned();
+        let at_top = self.layers.sort == Sort::Effect && self.layers.cursor == 0;
         self.effects.take(view);
         if view.complete {
             self.jobs.end(Job::Sensitivity);
@@ -108,6 +115,9 @@ impl App {
             self.note(Level::Info, text);
         }
         self.gather_facts();
-        self.rebuild_layers();
+        if at_top {
+            self.layers.step(isize::MIN / 2);
+        }
+        if self.site_id() == before.as_ref() { Vec::new() } else { self.ask_site() }
     }
 }

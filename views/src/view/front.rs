@@ -16,8 +16,10 @@ pub(super) fn list(app: &App, cursor: usize) -> List {
     let mut head = Vec::new();
     let doing = app.front.as_ref().and_then(|front| front.doing);
     if searching {
-        let text =
-            format!(" {}; points appear and improve, x stops and keeps them", doing.unwrap_or("searching"));
+        let text = format!(
+            " {}; points appear and improve, x stops and keeps them",
+            doing.unwrap_or("fitting and measuring candidates")
+        );
         head.push(Line::styled(text, theme.accent()));
     } else if points.is_empty() {
         head.push(Line::styled(" nothing found yet; s searches", theme.dim()));

@@ -115,6 +115,11 @@ impl SweepJournal {
             }
         }
         let whole = reading.whole;
+        // Only the end of a journal may be cut off: a file without a whole first line is somebody else's.
+        if whole == 0 && file.metadata().map_err(failed)?.len() > 0 {
+            let (path, reason) = (path.display().to_string(), "it is no journal of a sweep".to_owned());
+            return Err(JournalError::Line { path, line: 1, reason });
+        }
         file.set_len(whole).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
         let mut journal = Self { path: path.to_owned(), file };
@@ -290,8 +295,12 @@ mod tests {
             let error = SweepJournal::open(&path, &header(), &parts()).unwrap_err().to_string();
             assert!(error.contains("line 4") && error.contains("delete the file"), "{at}: {error}");
         }
-        std::fs::write(&path, "{}\n").unwrap();
-        assert!(SweepJournal::open(&path, &header(), &parts()).is_err());
+        // The files of others are left as they are, with or without an end of line.
+        for other in ["{}\n", "{\"plan\": 1}", "notes"] {
+            std::fs::write(&path, other).unwrap();
+            assert!(SweepJournal::open(&path, &header(), &parts()).is_err());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), other);
+        }
         assert!(SweepJournal::open(folder.path(), &header(), &parts()).is_err());
     }
 }

@@ -25,10 +25,26 @@ const SAMPLES: usize = 32;
 /// Journals of sweeps that are kept, so that going back to a plan needs no new runs.
 const JOURNALS: usize = 12;
 
+/// The job that a request begins here.
+const fn job(request: &Request) -> Option<Job> {
+    match request {
+        Request::Sweep { .. } => Some(Job::Sensitivity),
+        Request::Search { .. } => Some(Job::Search),
+        _ => None,
+    }
+}
+
 /// Does what is asked, of waiting requests the newest.
 pub(super) fn measuring(shared: &Shared, requests: &Receiver<Request>) {
     while let Ok(first) = requests.recv() {
-        let Some(request) = requests.try_iter().last().or(Some(first)) else { continue };
+        let mut request = first;
+        for newer in requests.try_iter() {
+            // What never ran is told like what was stopped, so that nobody waits for it.
+            if let Some(job) = job(&request).filter(|old| job(&newer) != Some(*old)) {
+                shared.send(Event::Cancelled { job });
+            }
+            request = newer;
+        }
         let cancel = shared.fresh(MEASURE);
         let (job, outcome) = match request {
             Request::Sweep { generation, plan } => {

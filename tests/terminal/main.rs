@@ -224,8 +224,7 @@ fn interrupts_and_signals_leave_the_terminal_sane() {
     // To the shell and back.
     let mut terminal = home.ready(&[]);
     terminal.keys("\x1a");
-    terminal.wait_state('T');
-    terminal.check_sane();
+    terminal.wait_stopped();
     terminal.signal("CONT");
     terminal.wait_for("mIoU");
     terminal.keys("?");

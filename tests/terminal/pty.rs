@@ -142,17 +142,20 @@ impl Terminal {
         assert!(Command::new("/bin/kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
-    /// Waits until the system says that the process is in this state (`T`: stopped).
+    /// Waits until the system says that the process is stopped and the terminal is as before.
+    ///
+    /// The process has written everything by then, but this side may still have to read it.
     #[track_caller]
-    pub fn wait_state(&self, letter: char) {
+    pub fn wait_stopped(&self) {
         let path = format!("/proc/{}/stat", self.child.process_id().unwrap());
         let start = Instant::now();
         loop {
             let stat = std::fs::read_to_string(&path).unwrap();
-            if stat.rsplit_once(") ").unwrap().1.starts_with(letter) {
+            let stopped = stat.rsplit_once(") ").unwrap().1.starts_with('T');
+            if stopped && self.left_over().is_none() {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "{stat}");
+            assert!(start.elapsed() < PATIENCE, "{stat}: {:?}", self.left_over());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -182,13 +185,22 @@ impl Terminal {
     /// The terminal is as it was before the program.
     #[track_caller]
     pub fn check_sane(&self) {
+        assert_eq!(self.left_over(), None);
+    }
+
+    /// What is not as it was before the program.
+    fn left_over(&self) -> Option<&'static str> {
         let seen = lock(&self.seen);
         let screen = seen.parser.screen();
-        assert!(!screen.alternate_screen(), "still on the alternate screen");
-        assert!(!screen.hide_cursor(), "the cursor is hidden");
-        assert!(!screen.bracketed_paste(), "bracketed paste is on");
-        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None, "the mouse is taken");
-        assert_eq!(settings(&*self.master), self.settings, "the line discipline is not as before");
+        [
+            (screen.alternate_screen(), "still on the alternate screen"),
+            (screen.hide_cursor(), "the cursor is hidden"),
+            (screen.bracketed_paste(), "bracketed paste is on"),
+            (screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None, "the mouse is taken"),
+            (settings(&*self.master) != self.settings, "the line discipline is not as before"),
+        ]
+        .into_iter()
+        .find_map(|(wrong, what)| wrong.then_some(what))
     }
 }
 

@@ -218,8 +218,9 @@ impl Session {
                 Ok(())
             },
         )?;
-        let mut sketches = watches.sketches();
-        for part in idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        let mut parts = idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter();
+        let mut sketches = parts.next().unwrap_or_else(|| watches.sketches());
+        for part in parts {
             for (all, one) in sketches.iter_mut().zip(&part) {
                 all.merge(one)?;
             }

@@ -151,15 +151,15 @@ impl Pages {
     /// The counts of a page, if there are any.
     fn page(&self, page: usize) -> Option<[u64; PAGE]> {
         let carried = self.carried.get(&page);
-        let own = Self::place(self.window, page).map(|place| &self.counts[place..place + PAGE]);
-        // Most pages have none, and are passed over by those who read all in order.
-        let own = own.filter(|own| own.iter().any(|&count| count > 0));
+        let place = Self::place(self.window, page);
+        let own = place.map(|place| &self.counts[place..place + PAGE]).filter(|own| largest(own) > 0);
+        // Most of all pages are none.
         if carried.is_none() && own.is_none() {
             return None;
         }
         let mut counts = carried.map_or([0; PAGE], |carried| **carried);
-        if let Some(own) = own {
-            counts.iter_mut().zip(own).for_each(|(all, &count)| *all = all.saturating_add(u64::from(count)));
+        for (all, &count) in counts.iter_mut().zip(own.unwrap_or_default()) {
+            *all = all.saturating_add(u64::from(count));
         }
         counts.iter().any(|&count| count > 0).then_some(counts)
     }

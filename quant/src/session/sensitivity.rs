@@ -106,10 +106,7 @@ impl Session {
         let mut done = total - tasks.len();
         let layers = |unit: &Unit| graph.layers().iter().position(|layer| Some(layer.node) == unit.node);
         let so_far = |found: &Findings, complete: bool, done: usize| {
-            let mut of = found.clone();
-            of.bases.retain(|sample, _| *sample < count);
-            of.outcomes.values_mut().for_each(|outcomes| outcomes.retain(|sample, _| *sample < count));
-            let mut findings = of.of(&units, layers);
+            let mut findings = found.of(count, &units, layers);
             rank(&mut findings);
             let samples = findings.iter().map(|finding| finding.samples).min().unwrap_or(0);
             Sweep { findings, samples, runs: done, reused, complete }

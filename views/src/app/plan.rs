@@ -323,7 +323,7 @@ mod tests {
 
     /// As a plan brings it.
     fn with_step(step: f32) -> SitePlan {
-        let (scale, zero_point, extra) = (vec![step], vec![0.0], Default::default());
+        let (scale, zero_point, extra) = (vec![step], vec![0.0], std::collections::BTreeMap::new());
         SitePlan::fitted(Params { scheme: scheme(), bits: Bits::EIGHT, scale, zero_point, extra })
     }
 

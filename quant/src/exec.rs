@@ -5,6 +5,8 @@
 //! * Values are addressed by their content: every node has a key made of its operation, the quantizers at its
 //!   operands and the keys of its inputs. A value whose key is in the cache is not computed again, so after an
 //!   edit only the nodes it reaches run, and undoing the edit runs nothing.
+//! * A [`Baseline`] is a run that others start from, where one sample is run again and again: it holds the values that
+//!   they can start from, and costs no keys.
 //! * [`reference`] computes the same graph with candle's operations; tests hold the two together.
 
 mod baseline;

@@ -117,6 +117,8 @@ pub struct Session {
     keep: OnceLock<Option<Keep>>,
     /// Answers of the full-precision model to the samples' own sentences.
     reference: Mutex<HashMap<usize, Arc<Answer>>>,
+    /// What sweeps found that holds for later ones.
+    outcomes: sensitivity::Outcomes,
     /// What explanations gathered.
     explained: explain::Known,
 }
@@ -166,6 +168,7 @@ impl Session {
             given: Mutex::default(),
             ready: Mutex::default(),
             reference: Mutex::default(),
+            outcomes: sensitivity::Outcomes::default(),
             explained: explain::Known::default(),
             model,
         })
@@ -238,11 +241,13 @@ impl Session {
         self.samples = self.samples.as_ref().map(|set| set.take(count));
         lock(&self.kept).clear();
         self.keep = OnceLock::new();
+        self.outcomes.forget();
     }
 
     /// Keeps only the first `count` calibration samples.
     pub fn limit_calibration(&mut self, count: usize) {
         self.calibration = self.calibration.as_ref().map(|set| set.take(count));
+        self.outcomes.forget();
     }
 
     /// What plans say about this model.

@@ -6,7 +6,7 @@ use bitloupe_quant::eval::sensitivity::{By, Finding, Mode};
 use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::method::MethodBits;
 use bitloupe_quant::models::ModelFiles;
-use bitloupe_quant::plan::SitePlan;
+use bitloupe_quant::plan::{Plan, SitePlan};
 use bitloupe_quant::session::{FittedPlan, On, Options, Session, Sweep, SweepOptions};
 use bitloupe_quant::terms::Bits;
 
@@ -68,14 +68,17 @@ fn findings_do_not_depend_on_threads_or_memory() {
 #[test]
 fn an_interrupted_sweep_goes_on_to_the_same_findings() {
     let dir = tempfile::tempdir().unwrap();
-    let session = session(dir.path(), 2, 64 << 20);
-    let plan = fitted(&session, "percentile", 4);
-    let whole = sweep(&session, &plan, &both(By::Role));
+    // Each as in a program of its own, which knows nothing but the journal.
+    let open = || session(dir.path(), 2, 64 << 20);
+    let of_plan = |session: &Session| fitted(session, "percentile", 4);
+    let first = open();
+    let whole = sweep(&first, &of_plan(&first), &both(By::Role));
     assert!(whole.complete && whole.samples == 3);
     let path = dir.path().join("sweep.jsonl");
     let options = SweepOptions { journal: Some(path.clone()), ..both(By::Role) };
     for stop_after in [1, 7, 20] {
-        let cancel = Cancel::default();
+        let (session, cancel) = (open(), Cancel::default());
+        let plan = of_plan(&session);
         let part = session
             .sweep(&plan, &options, &cancel, |done, _, _| {
                 if done >= stop_after {
@@ -88,8 +91,10 @@ fn an_interrupted_sweep_goes_on_to_the_same_findings() {
     // As if it had been killed while it wrote a line.
     let text = std::fs::read(&path).unwrap();
     std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+    let session = open();
+    let plan = of_plan(&session);
     let resumed = sweep(&session, &plan, &options);
-    assert!(resumed.complete);
+    assert!(resumed.complete && resumed.reused == 0);
     assert_eq!(resumed.findings, whole.findings);
     // And a third time nothing is left to run.
     let mut calls = 0;
@@ -102,6 +107,51 @@ fn an_interrupted_sweep_goes_on_to_the_same_findings() {
     // Another plan has other outcomes.
     let other = session.sweep(&fitted(&session, "minmax", 3), &options, &Cancel::default(), |_, _, _| {});
     assert!(other.unwrap_err().to_string().contains("another plan"));
+}
+
+#[test]
+fn after_an_edit_only_the_edited_part_is_measured_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, other) = (session(dir.path(), 2, 64 << 20), session(dir.path(), 2, 64 << 20));
+    let bits = MethodBits::new(Bits::new(4).unwrap(), Bits::new(4).unwrap());
+    let plan = session.method_plan("minmax", &bits).unwrap();
+    let ids = session.site_ids();
+    let mut edited = plan.clone();
+    let Some(SitePlan::Quantized { scheme, .. }) = plan.site(&ids[40]) else { panic!("it is quantized") };
+    edited.set(&ids[40], Some(SitePlan::unfitted(scheme.clone(), Bits::new(3).unwrap())));
+    let options = SweepOptions { samples: 2, ..SweepOptions::default() };
+    let sweep = |session: &Session, plan: &Plan, options: &SweepOptions| {
+        let fitted = session.fit_plan(plan).unwrap();
+        let mut begun = None;
+        let found = session.sweep(&fitted, options, &Cancel::default(), |done, total, _| {
+            begun.get_or_insert(total - done);
+        });
+        (found.unwrap(), begun.unwrap())
+    };
+    let (first, ran) = sweep(&session, &plan, &options);
+    assert_eq!((ran, first.reused), (ids.len() * 2, 0));
+    let (second, ran) = sweep(&session, &edited, &options);
+    assert_eq!((ran, second.reused), (2, (ids.len() - 1) * 2), "one site on two samples");
+    let (fresh, _) = sweep(&other, &edited, &options);
+    assert_eq!(second.findings, fresh.findings, "what was taken over is what a run gives");
+    assert_ne!(first.findings, second.findings);
+    // Back again: one run for each sample is needed to compare with.
+    let (back, ran) = sweep(&session, &plan, &options);
+    assert_eq!((ran, &back.findings), (2, &first.findings));
+    // Another mode, other samples and other rewrites are other outcomes.
+    let one = SweepOptions { samples: 1, ..options.clone() };
+    let all_but = SweepOptions { modes: vec![Mode::AllBut], ..one.clone() };
+    assert_eq!(sweep(&session, &plan, &all_but).0.reused, 0);
+    assert_eq!(sweep(&session, &plan, &SweepOptions { on: On::Calibration, ..one.clone() }).0.reused, 0);
+    let rewritten = session.method_plan("repq-vit", &bits).unwrap();
+    assert_eq!(sweep(&session, &rewritten, &one).0.reused, 0);
+    // What is taken over is in the journal too.
+    let journal = Some(dir.path().join("sweep.jsonl"));
+    let kept = SweepOptions { journal, ..options };
+    let (_, ran) = sweep(&session, &edited, &kept);
+    assert_eq!(ran, 2);
+    let (resumed, ran) = sweep(&other, &edited, &kept);
+    assert_eq!((ran, resumed.findings), (0, second.findings));
 }
 
 #[test]

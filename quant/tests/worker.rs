@@ -148,3 +148,46 @@ fn snapshots_and_the_plan_in_work_outlive_the_session() {
     });
     assert!(said.contains("the snapshots are not kept"), "{said}");
 }
+
+/// The jobs that were told as stopped until a table of all sites came.
+#[track_caller]
+fn stopped_before_the_table(session: &SessionHandle, generation: u64) -> Vec<Job> {
+    let stopped = std::cell::RefCell::new(Vec::new());
+    wait(session, |event| match event {
+        Event::Cancelled { job } => {
+            stopped.borrow_mut().push(*job);
+            None
+        }
+        Event::Sensitivity(view) if view.complete => {
+            assert_eq!(view.generation, generation);
+            Some(())
+        }
+        _ => None,
+    });
+    stopped.into_inner()
+}
+
+#[test]
+fn a_measurement_that_gives_way_to_another_is_told_whether_it_ran_or_waited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, view) = open(dir.path());
+    calibrate(&session);
+    let plan = preset(&view, "W4A4 minmax");
+    let sweep = |generation| Request::Sweep { generation, plan: Arc::clone(&plan) };
+    let search = |generation| Request::Search { generation, seconds: 600 };
+    // One that waits behind another, and one that has begun or is about to.
+    for first in [1, 11] {
+        if first == 1 {
+            session.requests.send(sweep(first)).unwrap();
+        }
+        session.requests.send(search(first + 1)).unwrap();
+        session.requests.send(sweep(first + 2)).unwrap();
+        let stopped = stopped_before_the_table(&session, first + 2);
+        assert_eq!(stopped.iter().filter(|job| **job == Job::Search).count(), 1, "{stopped:?}");
+    }
+    // Stopped by hand, before it began or after.
+    session.requests.send(search(20)).unwrap();
+    session.requests.send(Request::Cancel).unwrap();
+    wait(&session, |event| matches!(event, Event::Cancelled { job: Job::Search }).then_some(()));
+    session.requests.send(Request::Quit).unwrap();
+}

@@ -48,10 +48,12 @@ fn open(threads: usize) -> Result<Session, Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     // Cargo adds `--bench`.
     let said: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [mode, manifest] = said.as_slice()
-        && mode == memory::CHILD
-    {
-        return memory::child(manifest.as_ref());
+    if let [mode, of] = said.as_slice() {
+        match mode.as_str() {
+            memory::CHILD => return memory::child(of.as_ref()),
+            memory::SWEEPING => return memory::sweeping(of.as_ref()),
+            _ => {}
+        }
     }
     let parts: [(&str, fn() -> Lines); 8] = [
         ("forward", engine::forward),

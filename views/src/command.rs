@@ -133,6 +133,8 @@ pub enum Action {
     Rewrites,
     /// Copy the site's choice to its siblings.
     CopyChoice,
+    /// Exchange the quantizers of a product's two operands.
+    Exchange,
     /// Keep the plan under a name.
     Keep,
     /// The list of snapshots.

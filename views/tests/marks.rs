@@ -289,3 +289,27 @@ fn the_mouse_works_on_lists() {
     harness.update(click(0));
     assert_ne!(harness.app.side(), side);
 }
+
+#[test]
+fn the_operands_of_a_product_are_exchanged_by_one_key() {
+    let mut harness = ready();
+    harness.press(&["E"]);
+    assert!(last_note(&harness).contains("only the two operands of a product"), "{}", last_note(&harness));
+    let product = |layer: &LayerView| layer.sites.iter().all(|site| site.site.slot != Slot::Weight);
+    let product = layers(&harness, product)[0];
+    while harness.app.layers.layer() != Some(product) {
+        harness.press(&["]"]);
+    }
+    harness.press(&["E"]);
+    assert!(last_note(&harness).contains("both operands have the same"), "{}", last_note(&harness));
+    let sites: Vec<_> = harness.model.layers[product].sites.iter().map(|site| site.site.clone()).collect();
+    let now =
+        |harness: &Harness| -> Vec<Bits> { sites.iter().map(|site| harness.app.plan.bits(site)).collect() };
+    harness.press(&["a", "-"]);
+    let before = now(&harness);
+    assert_ne!(before[0], before[1]);
+    harness.press(&["E"]);
+    assert_eq!(now(&harness), [before[1], before[0]]);
+    harness.press(&["u"]);
+    assert_eq!(now(&harness), before);
+}

@@ -305,6 +305,34 @@ fn answers_in_words() {
     }
 }
 
+#[test]
+fn swapped_scales_are_mended_by_one_key() {
+    use bitloupe_quant::session::explain::{NamedFault, Remedy};
+    let mut harness = at_work(NoColor, true);
+    let product = |site: &bitloupe_quant::terms::SiteId| site.slot == bitloupe_quant::terms::Slot::Lhs;
+    while !harness.app.site_id().is_some_and(product) {
+        harness.press(&["]"]);
+    }
+    // Different in bits here, as in their numbers in a plan that brings some.
+    harness.press(&["-"]);
+    let Event::Explained { generation, explanation } = explained(&harness) else { unreachable!() };
+    let mut explanation = (*explanation).clone();
+    let mut with = explanation.site.clone();
+    with.slot = bitloupe_quant::terms::Slot::Rhs;
+    let remedy = Remedy::Exchange { with };
+    let sentence = "Swapped parameters: those of the other operand fit here.".to_owned();
+    let fault = NamedFault { remedy: remedy.clone(), sentence, ..explanation.faults.remove(0) };
+    explanation.faults = vec![fault];
+    explanation.remedies[0].remedy = remedy;
+    explanation.remedies[0].sentence = "Exchange the parameters.".to_owned();
+    harness.update(Msg::Session(Event::Explained { generation, explanation: Arc::new(explanation) }));
+    let text = harness.text(200, 60);
+    assert!(text.contains("Exchange the parameters: press E"), "{text}");
+    let before = harness.app.plan.current();
+    harness.press(&["E"]);
+    assert_ne!(harness.app.plan.current(), before);
+}
+
 /// What the session says of the shown site: a range that is wrong, and a remedy for it.
 fn explained(harness: &Harness) -> Event {
     use bitloupe_quant::session::explain::{

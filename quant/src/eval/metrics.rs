@@ -356,6 +356,7 @@ mod tests {
 
     #[test]
     fn planes_and_picked_pixels_are_those_of_single_bits() {
+        let all = |side: usize| (0..side).collect::<Vec<_>>();
         // Words that are full, cut off, and rows that do not begin with one.
         for (width, height) in [(64, 2), (7, 19), (130, 3)] {
             let value = |seed: usize| (0..width * height).map(move |i| ((i * seed) % 11) as f32);
@@ -363,10 +364,7 @@ mod tests {
             let (w, h) = (width as u32, height as u32);
             let mask = BinaryMask::from_planes(w, h, (&a, &b), |a, b| a > b).unwrap();
             assert_eq!(Some(&mask), BinaryMask::from_bits(w, h, (0..a.len()).map(|i| a[i] > b[i])).as_ref());
-            assert_eq!(
-                mask.picked(&Vec::from_iter(0..width), &Vec::from_iter(0..height)),
-                Some(mask.clone())
-            );
+            assert_eq!(mask.picked(&all(width), &all(height)), Some(mask.clone()));
             let columns: Vec<usize> = (0..150).map(|x| x * 3 % (width + 2)).collect();
             let rows = [0, 0, height - 1, height, 1, usize::MAX];
             let expected = BinaryMask::from_fn(150, 6, |x, y| {

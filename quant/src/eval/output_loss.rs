@@ -102,8 +102,9 @@ fn divergence(reference: &[f32], other: &[f32], classes: usize, positions: usize
             })
             .sum::<f64>()
     };
-    // Rounding may leave a sum just below zero.
-    ((0..positions).map(of_position).sum::<f64>() / positions as f64).max(0.0)
+    let mean = (0..positions).map(of_position).sum::<f64>() / positions as f64;
+    // Rounding may leave it just below zero. What is no number stays none.
+    if mean < 0.0 { 0.0 } else { mean }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Runs that start from an earlier one: only what an edit reaches is computed again.
 
+use std::collections::BTreeSet;
+
 use super::engine::{Known, work};
 use super::{Cancel, Engine, ExecError, Quantization, Run, Tap, Value, fusion};
 use crate::graph::{Graph, Node, NodeId, Op};
@@ -13,23 +15,24 @@ pub struct Keep {
 
 impl Keep {
     /// Of the values that a run after an edit may start from everything if it fits into `cap` bytes, else those that take
-    /// the most work a byte to make again.
+    /// the most work a byte to make again from the others.
     pub fn within(graph: &Graph, cap: usize) -> Self {
         Self::with(graph, cap, |_| false)
     }
 
     /// The same with other values beside them: those of `wanted` nodes.
     pub fn with(graph: &Graph, cap: usize, wanted: impl Fn(NodeId) -> bool) -> Self {
-        let starts = starts(graph);
-        let mut order: Vec<(u64, usize, usize)> = Vec::new();
+        let mut starts = starts(graph);
         for (index, node) in graph.nodes().iter().enumerate() {
-            let asked = starts[index] || wanted(NodeId(index as u32));
-            if asked && !matches!(node.op, Op::Input | Op::Constant(_)) {
-                let numbers =
-                    node.shape.iter().try_fold(1_usize, |all, &n| all.checked_mul(n)).unwrap_or(usize::MAX);
-                let bytes = numbers.saturating_mul(size_of::<f32>());
-                order.push((work(graph, index) / (bytes as u64).max(1), index, bytes));
-            }
+            starts[index] |= wanted(NodeId(index as u32));
+            starts[index] &= !matches!(node.op, Op::Input | Op::Constant(_));
+        }
+        let mut order: Vec<(u64, usize, usize)> = Vec::new();
+        for (index, node) in graph.nodes().iter().enumerate().filter(|(index, _)| starts[*index]) {
+            let numbers =
+                node.shape.iter().try_fold(1_usize, |all, &n| all.checked_mul(n)).unwrap_or(usize::MAX);
+            let bytes = numbers.saturating_mul(size_of::<f32>());
+            order.push((work_since(graph, &starts, index) / (bytes as u64).max(1), index, bytes));
         }
         // The later of two alike: more lies behind it.
         order.sort_unstable_by_key(|&one| std::cmp::Reverse(one));
@@ -49,10 +52,24 @@ impl Keep {
     }
 }
 
-/// Whether an edit, a rewrite or another input can change what a node computes while its operands stay as they are.
+/// The work of making the value of a node from those of the nodes of `starts`.
+fn work_since(graph: &Graph, starts: &[bool], index: usize) -> u64 {
+    let (mut open, mut seen, mut sum) = (vec![index], BTreeSet::from([index]), 0_u64);
+    while let Some(at) = open.pop() {
+        sum = sum.saturating_add(work(graph, at));
+        for input in &graph.nodes()[at].inputs {
+            if !starts[input.index()] && seen.insert(input.index()) {
+                open.push(input.index());
+            }
+        }
+    }
+    sum
+}
+
+/// Whether an edit or another input can change what a node computes while its operands stay as they are. Rewrites can
+/// change other nodes too, but seldom enough for what lies before those to be made again.
 fn changeable(node: &Node) -> bool {
-    let fill = matches!(node.op, Op::Pad { fill: Some(_), .. });
-    fill || matches!(node.op, Op::Input) || node.op.slots().is_some() || !node.op.params().is_empty()
+    matches!(node.op, Op::Input) || node.op.slots().is_some()
 }
 
 /// By node: whether a run after an edit may start from its value, which is so if something that uses it depends on a

@@ -1,22 +1,58 @@
 //! The plan that is being edited, kept against a crash.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 use super::file::{MAX_BYTES, read_bounded};
+use super::snapshot::Hidden;
 use super::{Kept, Plan, PlanError};
 use crate::export::write_atomic;
 
+/// How long another program that writes the same snapshots is waited for.
+const OTHERS_WRITE: Duration = Duration::from_millis(500);
+
 /// Two files per model in a folder for state. That of the plan is there only while it has changes that are not saved;
-/// that of the snapshots as long as there are any. They are apart because one is written with every edit.
+/// that of the snapshots as long as there are any. They are apart because one is written with every edit. Programs that
+/// have the same model open at the same time share the snapshots: none loses those of another.
 #[derive(Debug, Clone)]
 pub struct Journal {
     path: PathBuf,
     kept: PathBuf,
     fingerprint: String,
+    own: Arc<Mutex<Own>>,
+}
+
+/// What this program has read or written: of what is in the file beside it another program takes care.
+#[derive(Debug, Default)]
+struct Own {
+    names: BTreeSet<String>,
+    hidden: Option<Hidden>,
+}
+
+impl Own {
+    fn note(&mut self, kept: &Kept) {
+        self.names.extend(kept.snapshots.iter().map(|snapshot| snapshot.name.clone()));
+        self.hidden.clone_from(&kept.hidden);
+    }
+
+    /// What is to be kept, and what others have put into the file beside it. Of two snapshots of one name the own one
+    /// stays; what this program had and has no longer, it has deleted.
+    fn merged(&self, kept: &Kept, found: Kept) -> Kept {
+        let mut all = kept.clone();
+        let ours = |name: &String| kept.snapshots.iter().any(|snapshot| snapshot.name == *name);
+        let others = found.snapshots.into_iter();
+        all.snapshots.extend(others.filter(|one| !self.names.contains(&one.name) && !ours(&one.name)));
+        if all.hidden.is_none() && found.hidden != self.hidden {
+            all.hidden = found.hidden;
+        }
+        all
+    }
 }
 
 impl Journal {
@@ -26,7 +62,8 @@ impl Journal {
         let hash = Sha256::digest(model_fingerprint.as_bytes());
         let name = hash.iter().take(8).fold(String::new(), |name, b| format!("{name}{b:02x}"));
         let file = |kind: &str| folder.join(format!("{kind}-{name}.json"));
-        Self { path: file("plan"), kept: file("snapshots"), fingerprint: model_fingerprint.to_owned() }
+        let fingerprint = model_fingerprint.to_owned();
+        Self { path: file("plan"), kept: file("snapshots"), fingerprint, own: Arc::default() }
     }
 
     /// Where the plan is.
@@ -58,25 +95,62 @@ impl Journal {
         remove(&self.path)
     }
 
-    /// Keeps the snapshots; without any the file goes.
+    /// Keeps the snapshots beside those that other programs have kept since; without any the file goes. A file that could
+    /// not be read is moved aside before, and the error names where it is.
     pub fn keep(&self, kept: &Kept) -> Result<(), PlanError> {
-        if kept.is_empty() {
-            return remove(&self.kept);
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = self.kept.parent().unwrap_or(Path::new("."));
+        if folder.exists() || !kept.is_empty() {
+            make_folder(&self.kept)?;
         }
-        let json = kept.to_json(&self.fingerprint)?;
-        if json.len() as u64 > MAX_BYTES {
-            let (path, bytes) = (self.kept.display().to_string(), json.len() as u64);
-            return Err(PlanError::TooLarge { path, bytes, limit: MAX_BYTES });
+        let _turn = turn(folder);
+        let (found, broken) = match self.read_kept() {
+            Ok(found) => (found, None),
+            Err(error @ PlanError::Io { .. }) => return Err(error),
+            Err(error) => (Kept::default(), Some(error)),
+        };
+        let all = own.merged(kept, found);
+        if all.is_empty() {
+            remove(&self.kept)?;
+        } else {
+            let json = all.to_json(&self.fingerprint)?;
+            if json.len() as u64 > MAX_BYTES {
+                let (path, bytes) = (self.kept.display().to_string(), json.len() as u64);
+                return Err(PlanError::TooLarge { path, bytes, limit: MAX_BYTES });
+            }
+            write_atomic(&self.kept, |file| io::Write::write_all(file, json.as_bytes()))
+                .map_err(|e| failed(&self.kept, e))?;
         }
-        make_folder(&self.kept)?;
-        write_atomic(&self.kept, |file| io::Write::write_all(file, json.as_bytes()))
-            .map_err(|e| failed(&self.kept, e))
+        own.note(kept);
+        broken.map_or(Ok(()), Err)
     }
 
     /// The snapshots; broken ones are moved aside as a broken plan is.
     pub fn kept(&self) -> Result<Kept, PlanError> {
+        let kept = self.read_kept()?;
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).note(&kept);
+        Ok(kept)
+    }
+
+    fn read_kept(&self) -> Result<Kept, PlanError> {
         let read = |path: &str, json: &[u8]| Kept::from_json(path, json, &self.fingerprint);
         read_or_move_aside(&self.kept, "snapshots of plans", read).map(Option::unwrap_or_default)
+    }
+}
+
+/// A lock of the folder while the snapshots are read and written, where the system has such: not held for long, and not
+/// waited for for ever, as whoever holds it may have been stopped.
+fn turn(folder: &Path) -> Option<fs::File> {
+    let handle = fs::File::open(folder).ok()?;
+    let start = Instant::now();
+    loop {
+        match handle.try_lock() {
+            Ok(()) => return Some(handle),
+            Err(fs::TryLockError::WouldBlock) if start.elapsed() < OTHERS_WRITE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(_) => return None,
+        }
     }
 }
 
@@ -134,6 +208,7 @@ fn failed(path: &Path, source: io::Error) -> PlanError {
 mod tests {
     use super::super::example::{model, plan};
     use super::super::snapshot::tests::kept;
+    use super::super::{Figures, Snapshot};
     use super::*;
 
     #[test]
@@ -177,6 +252,62 @@ mod tests {
         assert_eq!(Journal::new(&dir.path().join("state"), "other").kept().unwrap(), Kept::default());
         journal.keep(&Kept::default()).unwrap();
         assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn two_programs_keep_their_snapshots_side_by_side() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::new(dir.path(), &model().fingerprint);
+        let of = |names: &[&str]| {
+            let snapshot = |name: &&str| Snapshot { name: (*name).to_owned(), ..kept().snapshots.remove(0) };
+            Kept::new(names.iter().map(snapshot).collect(), None)
+        };
+        let names = || -> Vec<String> {
+            open().kept().unwrap().snapshots.into_iter().map(|snapshot| snapshot.name).collect()
+        };
+        open().keep(&of(&["before"])).unwrap();
+        let (one, two) = (open(), open());
+        assert_eq!(one.kept().unwrap(), two.kept().unwrap());
+        one.keep(&of(&["before", "one"])).unwrap();
+        two.keep(&of(&["before", "two"])).unwrap();
+        assert_eq!(names(), ["before", "two", "one"]);
+        // The own one wins, what was deleted stays so, and nobody deletes what is another's.
+        let mut mine = of(&["one", "two"]);
+        mine.snapshots[1].figures = Figures::default();
+        one.keep(&mine).unwrap();
+        assert_eq!(open().kept().unwrap().snapshots[1].figures, Figures::default());
+        assert_eq!(names(), ["one", "two"]);
+        one.keep(&of(&[])).unwrap();
+        assert!(names().is_empty(), "both names were its own by then");
+        two.keep(&of(&["two"])).unwrap();
+        one.keep(&Kept::default()).unwrap();
+        one.keep(&of(&["one"])).unwrap();
+        // The hidden side of a comparison is that of whoever compares.
+        two.keep(&Kept::new(of(&["two"]).snapshots, kept().hidden)).unwrap();
+        one.keep(&of(&["one"])).unwrap();
+        assert_eq!(open().kept().unwrap().hidden, kept().hidden);
+        two.keep(&of(&["two"])).unwrap();
+        assert_eq!(open().kept().unwrap().hidden, None);
+    }
+
+    #[test]
+    fn many_writers_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let journal = Journal::new(dir.path(), &model().fingerprint);
+                scope.spawn(move || {
+                    let mut own = Kept::default();
+                    for step in 0..5 {
+                        let name = format!("{writer}.{step}");
+                        own.snapshots.push(Snapshot { name, ..kept().snapshots.remove(0) });
+                        journal.keep(&own).unwrap();
+                    }
+                });
+            }
+        });
+        let found = Journal::new(dir.path(), &model().fingerprint).kept().unwrap();
+        assert_eq!(found.snapshots.len(), 20);
     }
 
     #[test]

@@ -129,7 +129,9 @@ impl Session {
             let made: Vec<(usize, Option<Known>)> = self
                 .pool
                 .install(|| open.par_iter().with_max_len(1).map(fit).collect::<Result<_, SessionError>>())?;
-            made.into_iter().for_each(|(index, known)| fitted[index] = known);
+            for (index, known) in made {
+                fitted[index] = known;
+            }
         }
         let mut plan = plan.into_owned();
         let mut predicted = Vec::new();

@@ -467,6 +467,8 @@ pub struct SensitivityView {
     pub sites: Vec<SiteEffect>,
     /// Samples that every site was run on.
     pub samples: usize,
+    /// Runs of sites with the same quantizers as in an earlier table, which were taken from there.
+    pub reused: usize,
     /// Whether that is all.
     pub complete: bool,
 }

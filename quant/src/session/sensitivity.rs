@@ -1,6 +1,7 @@
 //! Sweeps: what each part of the model costs when it is quantized, measured on samples.
 
 mod bench;
+mod reuse;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::eval::sensitivity::{
 use crate::exec::Cancel;
 use crate::plan::Plan;
 use bench::Bench;
+pub(super) use reuse::Outcomes;
 
 /// Which samples a sweep runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -53,8 +55,10 @@ pub struct Sweep {
     pub findings: Vec<Finding>,
     /// Samples of which every run was made.
     pub samples: usize,
-    /// Runs made, those of a journal included.
+    /// Runs made, those of a journal and of earlier sweeps included.
     pub runs: usize,
+    /// Those that were made by earlier sweeps of the session, of parts whose quantizers are the same as then.
+    pub reused: usize,
     /// Whether it came to its end.
     pub complete: bool,
 }
@@ -71,7 +75,8 @@ impl Session {
     /// Runs the model once per part, way and sample; the most doubtful parts by their predicted error first, sample by
     /// sample, so that a first ranking is there after the first sample. `progress(done, total, so far)` is called on
     /// this thread. A cancelled sweep gives what is done. Every sample is prepared once, and every run computes only
-    /// what its part reaches; values that are kept for that take at most the session's cap for caches.
+    /// what its part reaches; values that are kept for that take at most the session's cap for caches. Parts that were
+    /// measured alone with the same parameters by an earlier sweep of the session are not run again.
     pub fn sweep(
         &self,
         fitted: &FittedPlan,
@@ -87,17 +92,24 @@ impl Session {
         let units = units(graph, options.by, |site| fitted.params[site].is_some());
         let (mut journal, mut found) = self.journal(fitted, options, set, &units)?;
         let count = set.len().min(options.samples);
+        let mut reused = 0;
+        if options.modes.contains(&Mode::Only) {
+            for (unit, sample, outcome) in self.outcomes.known((fitted, options.on), &units, count, &found) {
+                if let Some(journal) = &mut journal {
+                    journal.outcome(sample, &units[unit], Mode::Only, &outcome)?;
+                }
+                found.outcomes.entry((Mode::Only, unit)).or_default().insert(sample, outcome);
+                reused += 1;
+            }
+        }
         let (tasks, total) = tasks(&order(fitted, &units), options, count, &found);
         let mut done = total - tasks.len();
         let layers = |unit: &Unit| graph.layers().iter().position(|layer| Some(layer.node) == unit.node);
         let so_far = |found: &Findings, complete: bool, done: usize| {
-            let mut of = found.clone();
-            of.bases.retain(|sample, _| *sample < count);
-            of.outcomes.values_mut().for_each(|outcomes| outcomes.retain(|sample, _| *sample < count));
-            let mut findings = of.of(&units, layers);
+            let mut findings = found.of(count, &units, layers);
             rank(&mut findings);
             let samples = findings.iter().map(|finding| finding.samples).min().unwrap_or(0);
-            Sweep { findings, samples, runs: done, complete }
+            Sweep { findings, samples, runs: done, reused, complete }
         };
         progress(done, total, &|| so_far(&found, false, done));
         let bench = Bench::new(self, fitted, set, &tasks, options.modes.contains(&Mode::AllBut))?;
@@ -129,10 +141,12 @@ impl Session {
                 Ok(())
             },
         );
-        match outcome {
+        let result = match outcome {
             Err(error) if !error.is_cancelled() => Err(error),
             outcome => Ok(so_far(&found, outcome.is_ok(), done)),
-        }
+        };
+        self.outcomes.remember((fitted, options.on), &units, found);
+        result
     }
 
     /// The journal that the options name, and what it holds.
@@ -198,10 +212,17 @@ fn tasks(order: &[usize], options: &SweepOptions, samples: usize, found: &Findin
         modes.flat_map(move |&mode| order.iter().map(move |&unit| Task { sample, unit, mode }))
     });
     let known = |task: &Task| {
-        found.bases.contains_key(&task.sample)
-            && found.outcomes.get(&(task.mode, task.unit)).is_some_and(|by| by.contains_key(&task.sample))
+        found.outcomes.get(&(task.mode, task.unit)).is_some_and(|by| by.contains_key(&task.sample))
     };
-    let left = all.filter(|task| !known(task)).collect();
+    let mut left: Vec<Task> = Vec::new();
+    for task in all {
+        // What the runs of a sample are compared with is made by the first of them, so there must be one.
+        let last = order.last() == Some(&task.unit) && options.modes.last() == Some(&task.mode);
+        let none = last && left.last().is_none_or(|before| before.sample != task.sample);
+        if !known(&task) || (none && !found.bases.contains_key(&task.sample)) {
+            left.push(task);
+        }
+    }
     (left, samples * options.modes.len() * order.len())
 }
 

@@ -1,8 +1,8 @@
 //! A session behind channels, for an interface that must never wait.
 //!
-//! Five threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one explains it, one does
-//! the long jobs (calibration, evaluation, export), one what takes minutes (sweeps). Of requests of one kind only the
-//! newest is answered; a newer one stops an older one that runs.
+//! Six threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one explains it, one does
+//! the long jobs (calibration, evaluation, export), one what takes minutes (sweeps, searches), one solves for other
+//! budgets. Of requests of one kind only the newest is answered; a newer one stops an older one that runs.
 
 mod measure;
 mod why;
@@ -79,6 +79,13 @@ impl Shared {
         cancel
     }
 
+    /// Stops what was asked of a lane so far; what is asked for now is stopped by the flag that comes back.
+    fn renew(&self, lane: usize) -> Cancel {
+        let cancel = Cancel::default();
+        std::mem::replace(&mut *lock(&self.running[lane]), cancel.clone()).cancel();
+        cancel
+    }
+
     fn stop(&self, lane: usize) {
         lock(&self.running[lane]).cancel();
     }
@@ -133,8 +140,10 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
     let (long, longs) = unbounded();
     let (slow, slows) = unbounded();
     let (why, whys) = unbounded();
+    let (solve, solves) = unbounded();
     let lanes = [
         spawn("bitloupe-measure", Arc::clone(&shared), slows, measure::measuring),
+        spawn("bitloupe-solve", Arc::clone(&shared), solves, measure::solving),
         spawn("bitloupe-why", Arc::clone(&shared), whys, why::explaining),
         spawn("bitloupe-show", Arc::clone(&shared), shows, looking),
         spawn("bitloupe-jobs", Arc::clone(&shared), longs, working),
@@ -169,10 +178,10 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                     shared.send(Event::Warning { message });
                 }
             }
-            Request::Solve { generation, average_bits } => measure::solve(&shared, generation, average_bits),
+            Request::Solve { generation, average_bits } => drop(solve.send((generation, average_bits))),
             Request::Sweep { .. } | Request::Search { .. } => {
-                shared.stop(MEASURE);
-                let _ = slow.send(request);
+                let cancel = shared.renew(MEASURE);
+                let _ = slow.send((request, cancel));
             }
             Request::Cancel => [LONG, EVALUATION, MEASURE].into_iter().for_each(|lane| shared.stop(lane)),
             Request::Quit => {
@@ -181,17 +190,17 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             }
         }
     }
-    drop((show, long, slow, why));
+    drop((show, long, slow, why, solve));
     for lane in lanes.into_iter().flatten() {
         let _ = lane.join();
     }
 }
 
-fn spawn(
+fn spawn<T: Send + 'static>(
     name: &str,
     shared: Arc<Shared>,
-    requests: Receiver<Request>,
-    lane: fn(&Shared, &Receiver<Request>),
+    requests: Receiver<T>,
+    lane: fn(&Shared, &Receiver<T>),
 ) -> Option<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(move || lane(&shared, &requests)).ok()
 }

@@ -90,6 +90,7 @@ impl App {
             Action::Methods => self.open_methods(),
             Action::Rewrites => self.open_overlay(Overlay::Rewrites(0)),
             Action::CopyChoice => self.open_overlay(Overlay::Siblings(0)),
+            Action::Exchange => self.exchange(),
             Action::Keep => self.name_snapshot(),
             Action::Snapshots => self.open_overlay(Overlay::Snapshots(0)),
             Action::SwitchSide => self.switch_side(),

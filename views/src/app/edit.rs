@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitloupe_quant::plan::Plan;
-use bitloupe_quant::quantizer::Scheme;
+use bitloupe_quant::plan::{Plan, SitePlan};
+use bitloupe_quant::quantizer::{Granularity, Scheme};
 use bitloupe_quant::session::messages::{Job, Request};
 use bitloupe_quant::terms::{Bits, SiteId, Slot};
 
@@ -91,6 +91,38 @@ impl App {
             self.edited()
         } else {
             self.note(Level::Info, format!("all {count} {role} sites are as this one already"));
+            Vec::new()
+        }
+    }
+
+    /// The operands of the shown product, if each can have what the other has; why not otherwise.
+    pub fn exchangeable(&self) -> Result<[SiteId; 2], &'static str> {
+        let only_products = "only the two operands of a product of activations can be exchanged";
+        let layer = self.layer().ok_or("no layer is selected")?;
+        let [a, b] = layer.sites.as_slice() else { return Err(only_products) };
+        if [a, b].iter().any(|site| site.site.slot == Slot::Weight) {
+            return Err(only_products);
+        }
+        let plan = self.plan.current();
+        match (plan.site(&a.site), plan.site(&b.site)) {
+            (Some(of_a), Some(of_b)) if of_a == of_b => Err("both operands have the same"),
+            (Some(SitePlan::Quantized { scheme, .. }), Some(SitePlan::Quantized { scheme: other, .. }))
+                if scheme.family == other.family
+                    && [scheme, other].iter().all(|scheme| scheme.granularity == Granularity::Tensor) =>
+            {
+                Ok([a.site.clone(), b.site.clone()])
+            }
+            _ => Err("the two operands have quantizers of different kinds"),
+        }
+    }
+
+    /// Gives each operand of the shown product what the other one has.
+    pub(super) fn exchange(&mut self) -> Vec<Effect> {
+        let Ok([a, b]) = self.exchangeable() else { return Vec::new() };
+        if self.plan.exchange(&a, &b) {
+            self.note(Level::Info, format!("{a} and {b} have each other's quantizer; u takes it back"));
+            self.edited()
+        } else {
             Vec::new()
         }
     }

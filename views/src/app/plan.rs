@@ -160,7 +160,7 @@ impl PlanState {
         fallback: impl Fn(&SiteId) -> Option<Scheme>,
     ) -> bool {
         let what = if bits.is_float() { "float".to_owned() } else { format!("{bits} bits") };
-        self.edit(sites, &what, true, |state, site| {
+        self.edit(sites, &what, (true, false), |state, site| {
             if bits.is_float() {
                 return Some(SitePlan::Float);
             }
@@ -171,10 +171,20 @@ impl PlanState {
 
     /// Gives sites a scheme; float ones get `bits`. Says whether anything changed.
     pub fn set_scheme(&mut self, sites: &[SiteId], scheme: &Scheme, bits: Bits) -> bool {
-        self.edit(sites, &scheme.to_string(), false, |state, site| {
+        self.edit(sites, &scheme.to_string(), (false, true), |state, site| {
             let now = state.bits(site);
             Some(SitePlan::unfitted(scheme.clone(), if now.is_float() { bits } else { now }))
         })
+    }
+
+    /// Gives each of two sites what the other one has, with the numbers.
+    pub fn exchange(&mut self, a: &SiteId, b: &SiteId) -> bool {
+        let of = |site: &SiteId| self.now.site(site).cloned().unwrap_or(SitePlan::Float);
+        let (of_a, of_b) = (of(a), of(b));
+        let sites = [a.clone(), b.clone()];
+        let changes = sites.into_iter().zip([Some(of_b), Some(of_a)]).collect::<Vec<_>>();
+        let edit = PlanEdit::set(&self.now, changes, format!("{a} and {b} exchanged"));
+        self.apply(edit, false)
     }
 
     /// A site's quantizer and bits without what was fitted.
@@ -203,22 +213,23 @@ impl PlanState {
     /// Gives sites what one of them has. Says whether anything changed.
     pub fn copy(&mut self, from: &SiteId, sites: &[SiteId]) -> bool {
         let wanted = self.unfitted(from);
-        self.edit(sites, &format!("as {from}"), false, |_, _| Some(wanted.clone()))
+        self.edit(sites, &format!("as {from}"), (false, false), |_, _| Some(wanted.clone()))
     }
 
-    /// One step of the history: what `change` says for each site.
+    /// One step of the history: what `change` says for each site. With `anew`, numbers that the plan brought are no
+    /// reason to leave a site that is to have the same choice: they are fitted anew.
     fn edit(
         &mut self,
         sites: &[SiteId],
         what: &str,
-        merging: bool,
+        (merging, anew): (bool, bool),
         change: impl Fn(&Self, &SiteId) -> Option<SitePlan>,
     ) -> bool {
         let mut changes = Vec::new();
         for site in sites {
             let Some(wanted) = change(self, site) else { continue };
             let now = self.now.site(site).cloned().unwrap_or(SitePlan::Float);
-            if same_choice(&now, &wanted) {
+            if same_choice(&now, &wanted) && !(anew && has_numbers(&now)) {
                 continue;
             }
             if wanted.is_float() {
@@ -284,6 +295,11 @@ pub(super) fn differences(a: &Plan, b: &Plan) -> usize {
     changed + named + only(a, b) + only(b, a)
 }
 
+/// Whether a plan brought fitted parameters.
+fn has_numbers(choice: &SitePlan) -> bool {
+    matches!(choice, SitePlan::Quantized { params: Some(_), .. })
+}
+
 /// Fitted parameters follow from scheme and bits, so they make no difference.
 pub(super) fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
     match (a, b) {
@@ -292,5 +308,55 @@ pub(super) fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
             s == t && b == c
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitloupe_quant::quantizer::{Family, Params, RangeSearch};
+    use bitloupe_quant::terms::Slot;
+
+    fn scheme() -> Scheme {
+        Scheme::new(Family::Uniform, RangeSearch::MinMax)
+    }
+
+    /// As a plan brings it.
+    fn with_step(step: f32) -> SitePlan {
+        let (scale, zero_point, extra) = (vec![step], vec![0.0], std::collections::BTreeMap::new());
+        SitePlan::fitted(Params { scheme: scheme(), bits: Bits::EIGHT, scale, zero_point, extra })
+    }
+
+    fn operands() -> (SiteId, SiteId) {
+        (SiteId::new("attn.qk", Slot::Lhs), SiteId::new("attn.qk", Slot::Rhs))
+    }
+
+    /// A plan that brings numbers for both operands of a product.
+    fn given() -> PlanState {
+        let ((lhs, rhs), mut plan) = (operands(), Plan::new(ModelRef::default()));
+        plan.set(&lhs, Some(with_step(0.1)));
+        plan.set(&rhs, Some(with_step(4.0)));
+        PlanState::new(Some(("given".to_owned(), Arc::new(plan))))
+    }
+
+    #[test]
+    fn operands_are_exchanged_with_their_numbers_in_one_step() {
+        let (mut state, (lhs, rhs)) = (given(), operands());
+        let before = state.current();
+        assert!(state.exchange(&lhs, &rhs));
+        assert_eq!(state.current().site(&lhs), before.site(&rhs));
+        assert_eq!(state.current().site(&rhs), before.site(&lhs));
+        assert!(state.undo().is_some_and(|what| what.contains("exchanged")));
+        assert_eq!(state.current(), before);
+    }
+
+    #[test]
+    fn the_same_choice_again_fits_numbers_that_the_plan_brought_anew() {
+        let (mut state, (lhs, _)) = (given(), operands());
+        assert!(state.set_scheme(std::slice::from_ref(&lhs), &scheme(), Bits::EIGHT));
+        assert_eq!(state.current().site(&lhs), Some(&SitePlan::unfitted(scheme(), Bits::EIGHT)));
+        // Now there is nothing to fit anew.
+        assert!(!state.set_scheme(std::slice::from_ref(&lhs), &scheme(), Bits::EIGHT));
+        assert!(state.undo().is_some() && state.current().site(&lhs) == Some(&with_step(0.1)));
     }
 }

@@ -107,8 +107,11 @@ impl App {
         self.effects.take(view);
         if view.complete {
             self.jobs.end(Job::Sensitivity);
+            // Runs that were not needed, in sites: what an edit left as it was.
+            let known = view.reused.checked_div(view.samples).unwrap_or(0);
+            let known = if known > 0 { format!(" ({known} known from before)") } else { String::new() };
             let text = format!(
-                "measured {} sites on {} samples; > sorts by other columns",
+                "measured {} sites{known} on {} samples; > sorts by other columns",
                 view.sites.len(),
                 view.samples
             );

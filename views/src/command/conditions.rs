@@ -22,6 +22,11 @@ pub(super) fn editable(app: &App) -> Result<(), Reason> {
     if app.targets().is_empty() { Err("no site is selected") } else { Ok(()) }
 }
 
+pub(super) fn exchangeable(app: &App) -> Result<(), Reason> {
+    alive(app)?;
+    app.exchangeable().map(|_| ())
+}
+
 pub(super) fn choosable(app: &App) -> Result<(), Reason> {
     editable(app)?;
     if app.choices().is_empty() { Err("the choices are still being fitted") } else { Ok(()) }

@@ -1,9 +1,9 @@
 //! The table itself.
 
 use super::conditions::{
-    alive, always, calibratable, choosable, compared, editable, evaluable, kept, marked, measurable, methods,
-    open, presets, redoable, retyped, rewritable, running, sampled, scored, searchable, switchable, undoable,
-    writable,
+    alive, always, calibratable, choosable, compared, editable, evaluable, exchangeable, kept, marked,
+    measurable, methods, open, presets, redoable, retyped, rewritable, running, sampled, scored, searchable,
+    switchable, undoable, writable,
 };
 use super::{Action as A, Command, Group, Reason};
 use crate::app::App;
@@ -184,6 +184,15 @@ pub static COMMANDS: &[Command] = &[
         Group::Plan,
         Some((16, "copy to siblings")),
         editable,
+    ),
+    row(
+        A::Exchange,
+        "exchange",
+        "Exchange the quantizers of a product's two operands, with their fitted numbers",
+        &["E"],
+        Group::Plan,
+        None,
+        exchangeable,
     ),
     row(
         A::Presets,

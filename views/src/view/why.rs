@@ -121,9 +121,8 @@ fn advice(app: &App) -> Option<Line<'static>> {
             "W".to_owned()
         }
         Remedy::Exchange { .. } => {
-            let current = app.current_choice().filter(|place| *place < 9)?;
-            line.push_span("; fitted anew they are right too");
-            (current + 1).to_string()
+            app.exchangeable().ok()?;
+            "E".to_owned()
         }
         Remedy::Recalibrate => return Some(line),
     };

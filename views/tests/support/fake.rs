@@ -617,6 +617,7 @@ pub fn sensitivity(
         metric: Metric::Miou,
         sites,
         samples,
+        reused: 0,
         complete: samples >= 32,
     }
 }

@@ -85,17 +85,19 @@ pub struct Base {
 }
 
 impl Findings {
-    /// One finding per unit, in their order; `layer` gives the place of a unit's layer among the layers.
-    pub fn of(&self, units: &[Unit], layer: impl Fn(&Unit) -> Option<usize>) -> Vec<Finding> {
+    /// One finding per unit, in their order, over the samples below `end`; `layer` gives the place of a unit's layer among
+    /// the layers.
+    pub fn of(&self, end: usize, units: &[Unit], layer: impl Fn(&Unit) -> Option<usize>) -> Vec<Finding> {
         units
             .iter()
             .enumerate()
             .map(|(at, unit)| {
-                let (only, isolated, samples) = self.effect(Mode::Only, at);
-                let (all_but, _, others) = self.effect(Mode::AllBut, at);
+                let (only, isolated, samples) = self.effect(Mode::Only, at, end);
+                let (all_but, _, others) = self.effect(Mode::AllBut, at, end);
                 let mut cumulative = None;
                 if let Some(layer) = layer(unit) {
-                    for noise in self.bases.values().filter_map(|base| base.cumulative.get(layer)) {
+                    let bases = self.bases.range(..end).map(|(_, base)| base);
+                    for noise in bases.filter_map(|base| base.cumulative.get(layer)) {
                         cumulative.get_or_insert_with(Noise::default).add(*noise);
                     }
                 }
@@ -113,13 +115,13 @@ impl Findings {
     }
 
     /// The effect of a unit over the samples that were run, its isolated error, and how many samples that are.
-    fn effect(&self, mode: Mode, unit: usize) -> (Option<Effect>, Option<Noise>, usize) {
-        let Some(outcomes) = self.outcomes.get(&(mode, unit)).filter(|found| !found.is_empty()) else {
-            return (None, None, 0);
-        };
+    fn effect(&self, mode: Mode, unit: usize, end: usize) -> (Option<Effect>, Option<Noise>, usize) {
+        let Some(outcomes) = self.outcomes.get(&(mode, unit)) else { return (None, None, 0) };
+        let mut samples = 0;
         let (mut ours, mut base) = (Sheets::default(), Sheets::default());
         let mut isolated: Option<Noise> = None;
-        for (sample, outcome) in outcomes {
+        for (sample, outcome) in outcomes.range(..end) {
+            samples += 1;
             let Some(known) = self.bases.get(sample) else { continue };
             ours.add(&outcome.judged);
             base.add(match mode {
@@ -130,7 +132,7 @@ impl Findings {
                 isolated.get_or_insert_with(Noise::default).add(noise);
             }
         }
-        (ours.effect(&base), isolated, outcomes.len())
+        (ours.effect(&base), isolated, samples)
     }
 }
 
@@ -201,7 +203,13 @@ mod tests {
             let one = Outcome { judged: judged(said(55), 60, 1.0), isolated: None };
             found.outcomes.entry((Mode::AllBut, 1)).or_default().insert(sample, one);
         }
-        found.of(&[unit("a"), unit("b"), unit("c")], |_| Some(0))
+        // One beyond the end is left out.
+        let odd = Outcome { judged: judged(said(1), 1, 9.0), isolated: None };
+        found.outcomes.entry((Mode::Only, 0)).or_default().insert(9, odd);
+        found
+            .bases
+            .insert(9, Base { cumulative: vec![Noise { signal: 1.0, noise: 9.0 }], ..Base::default() });
+        found.of(9, &[unit("a"), unit("b"), unit("c")], |_| Some(0))
     }
 
     #[test]

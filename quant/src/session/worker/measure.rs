@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::{MEASURE, Shared, fit, lock, reporter};
+use super::{Shared, fit, lock, reporter};
 use crate::eval::search::{Front, Limit, Point};
 use crate::eval::sensitivity::By;
 use crate::exec::Cancel;
@@ -34,30 +34,38 @@ const fn job(request: &Request) -> Option<Job> {
     }
 }
 
-/// Does what is asked, of waiting requests the newest.
-pub(super) fn measuring(shared: &Shared, requests: &Receiver<Request>) {
+/// Does what is asked, of waiting requests the newest. Each comes with what stops it, so that it can be stopped before it
+/// begins.
+pub(super) fn measuring(shared: &Shared, requests: &Receiver<(Request, Cancel)>) {
     while let Ok(first) = requests.recv() {
-        let mut request = first;
-        for newer in requests.try_iter() {
+        let (mut request, mut cancel) = first;
+        for (newer, stops) in requests.try_iter() {
             // What never ran is told like what was stopped, so that nobody waits for it.
             if let Some(job) = job(&request).filter(|old| job(&newer) != Some(*old)) {
                 shared.send(Event::Cancelled { job });
             }
-            request = newer;
+            (request, cancel) = (newer, stops);
         }
-        let cancel = shared.fresh(MEASURE);
-        let (job, outcome) = match request {
-            Request::Sweep { generation, plan } => {
-                (Job::Sensitivity, sweep(shared, generation, &plan, &cancel))
-            }
+        let Some(job) = job(&request) else { continue };
+        let outcome = match request {
+            _ if cancel.is_cancelled() => Err(crate::exec::ExecError::Cancelled.into()),
+            Request::Sweep { generation, plan } => sweep(shared, generation, &plan, &cancel),
             Request::Search { generation, seconds } => {
-                (Job::Search, search(shared, generation, Duration::from_secs(seconds), &cancel))
+                search(shared, generation, Duration::from_secs(seconds), &cancel)
             }
             _ => continue,
         };
         if let Err(error) = outcome {
             shared.failed(job, &error);
         }
+    }
+}
+
+/// Solves for other budgets, of waiting ones the newest.
+pub(super) fn solving(shared: &Shared, requests: &Receiver<(Generation, f64)>) {
+    while let Ok(first) = requests.recv() {
+        let (generation, average_bits) = requests.try_iter().last().unwrap_or(first);
+        solve(shared, generation, average_bits);
     }
 }
 
@@ -120,7 +128,7 @@ fn search(
 }
 
 /// A plan between those that were measured.
-pub(super) fn solve(shared: &Shared, generation: Generation, average_bits: f64) {
+fn solve(shared: &Shared, generation: Generation, average_bits: f64) {
     let Some(front) = lock(&shared.front).clone() else { return };
     let limit = Limit::AverageBits(average_bits);
     match front.solve(limit) {
@@ -188,6 +196,7 @@ fn view(shared: &Shared, generation: Generation, fitted: &FittedPlan, sweep: &Sw
         metric: shared.session.metric(),
         sites: sweep.findings.iter().filter_map(effect).collect(),
         samples: sweep.samples,
+        reused: sweep.reused,
         complete: sweep.complete,
     }
 }

@@ -179,6 +179,10 @@ fn parts_of_a_calibration_merge_to_the_whole() {
     assert_eq!(calibrate(&whole, "resumed", &["--resume"]), 3);
     assert!(read("resumed").sites == expected.sites);
     assert_eq!(calibrate(&whole, "resumed", &["--resume"]), 0);
+    // Other pictures of the same names are other samples.
+    let namesakes = sample_set(dir.path(), "namesakes", &[0, 1]);
+    std::fs::copy(whole.join("04.png"), namesakes.join("01.png")).unwrap();
+    assert_eq!(calibrate(&namesakes, "resumed", &["--resume"]), 1);
     // Nothing is counted twice, and other models do not mix.
     fails(
         &["merge", text(&path("a")), text(&path("whole")), "-o", text(&path("x"))],

@@ -31,7 +31,7 @@ pub mod worker;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 pub use calibrate::SiteStats;
 pub use choices::fits;
@@ -45,7 +45,7 @@ pub use sensitivity::{On, Sweep, SweepOptions};
 
 use crate::data::SampleSet;
 use crate::eval::answer::{Answer, Metric};
-use crate::exec::{ActivationCache, Engine, Workers};
+use crate::exec::{Engine, Keep, Workers};
 use crate::models::{self, InputShapes, Model, ModelFiles, Task, Weights};
 use crate::plan::ModelRef;
 use crate::stats::Sketch;
@@ -103,14 +103,18 @@ pub struct Session {
     weights_rewritten: bool,
     calibration: Option<SampleSet>,
     samples: Option<SampleSet>,
-    /// Of the sample that is looked at.
-    cache: ActivationCache,
+    /// Runs of the samples that are looked at.
+    shown: show::ShownRuns,
     /// The cap of everything that is kept between runs.
     cache_bytes: usize,
     stats: RwLock<Option<Arc<SiteStats>>>,
     fits: Mutex<HashMap<fit::FitKey, Arc<Fit>>>,
+    given: Mutex<fit::Given>,
+    ready: Mutex<Option<Arc<fit::Ready>>>,
     /// By sample: the last run under an edited plan.
     kept: Mutex<HashMap<usize, evaluate::KeptPlace>>,
+    /// What is kept of each; none if that would be nothing.
+    keep: OnceLock<Option<Keep>>,
     /// Answers of the full-precision model to the samples' own sentences.
     reference: Mutex<HashMap<usize, Arc<Answer>>>,
     /// What explanations gathered.
@@ -153,11 +157,14 @@ impl Session {
             pool,
             calibration,
             samples,
-            cache: ActivationCache::new(options.cache_bytes / SHOWN_SHARE),
+            shown: show::ShownRuns::new(&model.graph, options.cache_bytes / SHOWN_SHARE),
             cache_bytes: options.cache_bytes,
             kept: Mutex::default(),
+            keep: OnceLock::new(),
             stats: RwLock::default(),
             fits: Mutex::default(),
+            given: Mutex::default(),
+            ready: Mutex::default(),
             reference: Mutex::default(),
             explained: explain::Known::default(),
             model,
@@ -207,7 +214,7 @@ impl Session {
             Ok(run) => run.as_ref().map_or(0, evaluate::KeptRun::bytes),
             Err(_) => 0,
         };
-        (self.cache.bytes() + places.iter().map(bytes).sum::<usize>(), self.cache_bytes)
+        (self.shown.bytes() + places.iter().map(bytes).sum::<usize>(), self.cache_bytes)
     }
 
     /// The cap of what is kept of the samples of a set, and that of what a sweep keeps: what is not for the sample that
@@ -230,6 +237,7 @@ impl Session {
     pub fn limit_samples(&mut self, count: usize) {
         self.samples = self.samples.as_ref().map(|set| set.take(count));
         lock(&self.kept).clear();
+        self.keep = OnceLock::new();
     }
 
     /// Keeps only the first `count` calibration samples.
@@ -267,6 +275,7 @@ impl Session {
     /// Takes statistics gathered here or read from a file; fits made on others are forgotten.
     pub fn set_stats(&self, stats: SiteStats) {
         lock(&self.fits).retain(|key, _| key.weight);
+        lock(&self.given).clear();
         self.forget_variants();
         self.explained.forget();
         *lock(&self.key_signs) = None;

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use super::resize::{check_target, nearest_samples};
 use super::{DataError, Files, Filter, RgbImage, resize_mask, resize_rgb};
 use crate::eval::metrics::BinaryMask;
 
@@ -313,17 +314,21 @@ impl Geometry {
     /// A mask that the model made, of any grid over the tensor, at the picture's size (nearest sample; what
     /// was cropped away is unset).
     pub fn to_original(&self, mask: &BinaryMask) -> Result<BinaryMask, DataError> {
-        let whole = resize_mask(mask, self.output.0, self.output.1)?;
-        let (left, top) = self.offset;
-        let resized = BinaryMask::from_fn(self.resized.0, self.resized.1, |x, y| {
-            let (x, y) = (i64::from(x) - left, i64::from(y) - top);
-            match (u32::try_from(x), u32::try_from(y)) {
-                (Ok(x), Ok(y)) => x < self.cropped.0 && y < self.cropped.1 && whole.get(x, y),
-                _ => false,
-            }
-        })
-        .ok_or_else(|| self.mismatch(mask))?;
-        resize_mask(&resized, self.original.0, self.original.1)
+        // Three steps, each of which takes single pixels of the one before: only the places of the last are made.
+        let made = [self.output, self.resized, self.original];
+        made.iter().try_for_each(|&(width, height)| check_target(width, height))?;
+        let along = |grid: u32, side: fn((u32, u32)) -> u32, start: i64| -> Vec<usize> {
+            let whole = nearest_samples(grid as usize, side(self.output) as usize);
+            let cut = |at: usize| {
+                let at = usize::try_from(at as i64 - start).ok()?;
+                whole.get(at).copied().filter(|_| at < side(self.cropped) as usize)
+            };
+            let places = nearest_samples(side(self.resized) as usize, side(self.original) as usize);
+            places.into_iter().map(|at| cut(at).unwrap_or(usize::MAX)).collect()
+        };
+        let columns = along(mask.width(), |(width, _)| width, self.offset.0);
+        let rows = along(mask.height(), |(_, height)| height, self.offset.1);
+        mask.picked(&columns, &rows).ok_or_else(|| self.mismatch(mask))
     }
 
     /// A point of the picture, in pixels, on the tensor's grid.
@@ -524,6 +529,23 @@ mod tests {
         let there = geometry.to_output(&mask).unwrap();
         assert_eq!(there, BinaryMask::from_fn(32, 32, |x, y| (4..20).contains(&x) && y < 16).unwrap());
         assert_eq!(geometry.to_original(&there).unwrap(), mask);
+        // In three steps, each of them made: also where the picture was enlarged, cut off and padded.
+        let grid = BinaryMask::from_fn(13, 11, |x, y| (x * 7 + y * 5) % 3 == 0).unwrap();
+        for (original, resized, offset, cropped, output) in [
+            ((90, 70), (64, 32), (16, 0), (32, 32), (32, 32)),
+            ((20, 31), (40, 62), (-3, 11), (44, 40), (48, 40)),
+            ((64, 64), (13, 11), (0, 0), (13, 11), (13, 11)),
+        ] {
+            let geometry = Geometry { original, resized, offset, cropped, output };
+            let whole = resize_mask(&grid, output.0, output.1).unwrap();
+            let uncut = BinaryMask::from_fn(resized.0, resized.1, |x, y| {
+                let (x, y) = (i64::from(x) - offset.0, i64::from(y) - offset.1);
+                let inside = (0..i64::from(cropped.0)).contains(&x) && (0..i64::from(cropped.1)).contains(&y);
+                inside && whole.get(x as u32, y as u32)
+            });
+            let expected = resize_mask(&uncut.unwrap(), original.0, original.1).unwrap();
+            assert_eq!(geometry.to_original(&grid).unwrap(), expected, "{geometry:?}");
+        }
         assert_eq!(geometry.point(64.0, 32.0), (16.0, 16.0));
     }
 

@@ -166,7 +166,7 @@ fn resize_down(pixels: &[u8], stride: usize, to: usize, filter: Filter) -> Vec<u
 }
 
 /// For each output sample the input sample at its centre. Pillow adds the step up, so rounding is its own.
-fn nearest_samples(from: usize, to: usize) -> Vec<usize> {
+pub(super) fn nearest_samples(from: usize, to: usize) -> Vec<usize> {
     let step = from as f64 / to as f64;
     let mut at = step * 0.5;
     (0..to)
@@ -216,11 +216,10 @@ pub fn resize_mask(mask: &BinaryMask, width: u32, height: u32) -> Result<BinaryM
     check_target(width, height)?;
     let columns = nearest_samples(mask.width() as usize, width as usize);
     let rows = nearest_samples(mask.height() as usize, height as usize);
-    let bits = rows.iter().flat_map(|&y| columns.iter().map(move |&x| mask.get(x as u32, y as u32)));
-    BinaryMask::from_bits(width, height, bits).ok_or_else(|| target_error(width, height))
+    mask.picked(&columns, &rows).ok_or_else(|| target_error(width, height))
 }
 
-fn check_target(width: u32, height: u32) -> Result<(), DataError> {
+pub(super) fn check_target(width: u32, height: u32) -> Result<(), DataError> {
     let most = super::MAX_PIXELS;
     if width == 0
         || height == 0

@@ -44,7 +44,16 @@ pub struct SampleSet {
     name: String,
     entries: Vec<Entry>,
     ids: Vec<String>,
+    contents: Arc<OnceLock<Vec<Content>>>,
     fingerprint: Arc<OnceLock<String>>,
+}
+
+/// SHA-256 of what a sample is made of.
+#[derive(Clone, Copy)]
+struct Content {
+    image: Option<[u8; 32]>,
+    /// Text, mask, points, box and label.
+    prompt: [u8; 32],
 }
 
 impl std::fmt::Debug for SampleSet {
@@ -130,7 +139,7 @@ impl SampleSet {
                 if *count == 1 { stem.to_owned() } else { format!("{stem}#{count}") }
             })
             .collect();
-        Ok(Self { files, name, entries, ids, fingerprint: Arc::default() })
+        Ok(Self { files, name, entries, ids, contents: Arc::default(), fingerprint: Arc::default() })
     }
 
     /// The first `count` samples (all, when there are fewer).
@@ -142,6 +151,7 @@ impl SampleSet {
             name: self.name.clone(),
             entries: self.entries.iter().take(count).cloned().collect(),
             ids: self.ids.iter().take(count).cloned().collect(),
+            contents: Arc::default(),
             fingerprint: Arc::default(),
         }
     }
@@ -217,15 +227,39 @@ impl SampleSet {
         if self.fingerprint.get().is_none() {
             let mut all = Sha256::new();
             all.update(b"bitloupe-samples/1\0");
-            for entry in &self.entries {
-                if let Some(image) = &entry.image {
-                    all.update(Sha256::digest(&*self.files.read(image)?));
-                }
-                all.update(self.prompt_hash(entry)?);
+            for content in self.contents()? {
+                content.image.iter().for_each(|image| all.update(image));
+                all.update(content.prompt);
             }
             let _ = self.fingerprint.set(hexadecimal(&all.finalize()));
         }
         Ok(self.fingerprint.get().map_or("", String::as_str))
+    }
+
+    /// What tells every sample from all others, in order: its name, `@` and 16 hexadecimal digits of what is in it. Names
+    /// alone do not: many folders hold a `0001.png`.
+    pub fn keys(&self) -> Result<Vec<String>, DataError> {
+        let key = |(id, content): (&String, &Content)| {
+            let mut all = Sha256::new();
+            all.update(content.image.unwrap_or_default());
+            all.update(content.prompt);
+            format!("{id}@{}", hexadecimal(&all.finalize()[..8]))
+        };
+        Ok(self.ids.iter().zip(self.contents()?).map(key).collect())
+    }
+
+    /// Reads every file once; the result is kept.
+    fn contents(&self) -> Result<&[Content], DataError> {
+        if self.contents.get().is_none() {
+            let content = |entry: &Entry| {
+                let hash = |image| Ok::<_, DataError>(Sha256::digest(&*self.files.read(image)?).into());
+                let image = entry.image.as_deref().map(hash).transpose()?;
+                Ok(Content { image, prompt: self.prompt_hash(entry)? })
+            };
+            let all = self.entries.iter().map(content).collect::<Result<_, DataError>>()?;
+            let _ = self.contents.set(all);
+        }
+        Ok(self.contents.get().map_or(&[], Vec::as_slice))
     }
 
     fn prompt_hash(&self, entry: &Entry) -> Result<[u8; 32], DataError> {
@@ -331,6 +365,18 @@ mod tests {
         assert_eq!((sample.id.as_str(), sample.image.as_ref().unwrap().width()), ("a", 71));
         assert!(sample.text.is_none() && sample.mask.is_none());
         assert!(set.load(2).is_err());
+    }
+
+    #[test]
+    fn keys_tell_contents_and_names_apart() {
+        let set = open(&[("a.png", A), ("b.png", B), ("c.png", A)]).unwrap();
+        let other = open(&[("a.png", B), ("b.png", B)]).unwrap();
+        let (keys, others) = (set.keys().unwrap(), other.keys().unwrap());
+        let parts: Vec<_> = keys.iter().map(|key| key.split_once('@').unwrap()).collect();
+        assert!(parts[0].1 == parts[2].1 && parts[0].1 != parts[1].1 && parts[0].1.len() == 16);
+        assert_eq!((parts[0].0, parts[2].0), ("a", "c"));
+        assert!(keys[0] != others[0] && keys[1] == others[1]);
+        assert_eq!(set.take(2).keys().unwrap(), keys[..2]);
     }
 
     #[test]

@@ -48,6 +48,59 @@ impl BinaryMask {
         bits.next().is_none().then_some(mask)
     }
 
+    /// Where `bit` holds of the values of two planes, a word at a time; `None` when their number does not fit.
+    pub fn from_planes(
+        width: u32,
+        height: u32,
+        (first, second): (&[f32], &[f32]),
+        bit: impl Fn(f32, f32) -> bool,
+    ) -> Option<Self> {
+        let mut mask = Self::new(width, height)?;
+        if first.len() != mask.pixels() || second.len() != first.len() {
+            return None;
+        }
+        for (word, (a, b)) in mask.words.iter_mut().zip(first.chunks(64).zip(second.chunks(64))) {
+            for (at, (&a, &b)) in a.iter().zip(b).enumerate() {
+                *word |= u64::from(bit(a, b)) << at;
+            }
+        }
+        Some(mask)
+    }
+
+    /// Pixel `(x, y)` of the result is that at `(columns[x], rows[y])`, unset where either is outside; `None` for an
+    /// impossible size.
+    pub fn picked(&self, columns: &[usize], rows: &[usize]) -> Option<Self> {
+        let side = |places: &[usize]| u32::try_from(places.len()).ok();
+        let mut mask = Self::new(side(columns)?, side(rows)?)?;
+        let (width, height) = (self.width as usize, self.height as usize);
+        let same = |places: &[usize], side: usize| places.len() == side && places.iter().copied().eq(0..side);
+        if same(columns, width) && same(rows, height) {
+            mask.words.copy_from_slice(&self.words);
+            return Some(mask);
+        }
+        // A row as bytes; the last one stands for what is outside.
+        let mut row = vec![0_u64; width + 1];
+        let columns: Vec<usize> = columns.iter().map(|&x| x.min(width)).collect();
+        let (mut at, mut of) = (0, None);
+        for &y in rows {
+            if of != Some(y) {
+                of = Some(y);
+                for (x, bit) in row[..width].iter_mut().enumerate() {
+                    let place = y.min(height) * width + x;
+                    *bit = self.words.get(place / 64).map_or(0, |word| word >> (place % 64) & 1);
+                }
+                if y >= height {
+                    row.fill(0);
+                }
+            }
+            for &x in &columns {
+                mask.words[at / 64] |= row[x] << (at % 64);
+                at += 1;
+            }
+        }
+        Some(mask)
+    }
+
     /// From a function of `(x, y)`.
     pub fn from_fn(width: u32, height: u32, bit: impl Fn(u32, u32) -> bool) -> Option<Self> {
         let bit = &bit;
@@ -56,7 +109,7 @@ impl BinaryMask {
 
     /// Where values exceed a threshold, e.g. logits above 0; `None` when the number does not fit.
     pub fn from_threshold(width: u32, height: u32, values: &[f32], threshold: f32) -> Option<Self> {
-        Self::from_bits(width, height, values.iter().map(|&v| v > threshold))
+        Self::from_planes(width, height, (values, values), |v, _| v > threshold)
     }
 
     /// Pixels across.
@@ -299,6 +352,30 @@ mod tests {
         assert!(BinaryMask::new(u32::MAX, u32::MAX).is_none());
         assert!(BinaryMask::from_bits(2, 2, [true; 3]).is_none());
         assert!(BinaryMask::from_bits(2, 2, [true; 5]).is_none());
+    }
+
+    #[test]
+    fn planes_and_picked_pixels_are_those_of_single_bits() {
+        // Words that are full, cut off, and rows that do not begin with one.
+        for (width, height) in [(64, 2), (7, 19), (130, 3)] {
+            let value = |seed: usize| (0..width * height).map(move |i| ((i * seed) % 11) as f32);
+            let (a, b): (Vec<f32>, Vec<f32>) = (value(7).collect(), value(5).collect());
+            let (w, h) = (width as u32, height as u32);
+            let mask = BinaryMask::from_planes(w, h, (&a, &b), |a, b| a > b).unwrap();
+            assert_eq!(Some(&mask), BinaryMask::from_bits(w, h, (0..a.len()).map(|i| a[i] > b[i])).as_ref());
+            assert_eq!(
+                mask.picked(&Vec::from_iter(0..width), &Vec::from_iter(0..height)),
+                Some(mask.clone())
+            );
+            let columns: Vec<usize> = (0..150).map(|x| x * 3 % (width + 2)).collect();
+            let rows = [0, 0, height - 1, height, 1, usize::MAX];
+            let expected = BinaryMask::from_fn(150, 6, |x, y| {
+                mask.get(columns[x as usize] as u32, rows[y as usize].min(height) as u32)
+            });
+            assert_eq!(mask.picked(&columns, &rows), expected);
+            assert!(mask.picked(&[], &rows).is_none());
+            assert!(BinaryMask::from_planes(w, h, (&a, &b[1..]), |a, b| a > b).is_none());
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How far a result under a plan is from that of full precision, in the terms of the task.
 
+mod bits;
+
 use crate::exec::Value;
 use crate::models::{MaskRule, Task};
 
@@ -64,10 +66,7 @@ impl OutputLoss {
                 };
                 (0..rows).map(of_row).sum::<f64>() / rows as f64
             }
-            Self::BitDivergence => {
-                a.iter().zip(b).map(|(a, b)| bit_divergence(f64::from(*a), f64::from(*b))).sum::<f64>()
-                    / a.len() as f64
-            }
+            Self::BitDivergence => bits::sum(a, b) / a.len() as f64,
             Self::Distances => {
                 a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).sum::<f64>()
                     / a.len() as f64
@@ -81,24 +80,12 @@ impl OutputLoss {
     }
 }
 
-/// `p ln(p / q) + (1 - p) ln((1 - p) / (1 - q))` with the sigmoids `p`, `q` of two logits.
-fn bit_divergence(reference: f64, other: f64) -> f64 {
-    let (small, others) = ((-reference.abs()).exp(), (-other.abs()).exp());
-    // ln(1 - sigmoid(x)) = -ln(1 + e^x), without overflow.
-    let log_not = |x: f64, small: f64| -(x.max(0.0) + small.ln_1p());
-    let p = if reference < 0.0 { small / (1.0 + small) } else { 1.0 / (1.0 + small) };
-    // ln p - ln q = (x + ln(1-p)) - (y + ln(1-q)) since ln(p / (1-p)) = x.
-    let not = log_not(reference, small) - log_not(other, others);
-    (p * (reference - other + not) + (1.0 - p) * not).max(0.0)
-}
-
 /// The mean over positions of `Σ p (ln p - ln q)` with the softmax over classes of logits `[classes, positions]`.
 fn divergence(reference: &[f32], other: &[f32], classes: usize, positions: usize) -> f64 {
     if classes == 2 {
         // By the logarithm of the odds, which takes a third of the exponentials.
-        let odds = |logits: &[f32], at: usize| f64::from(logits[positions + at]) - f64::from(logits[at]);
-        let sum: f64 = (0..positions).map(|at| bit_divergence(odds(reference, at), odds(other, at))).sum();
-        return sum / positions as f64;
+        let (a, b) = (reference.split_at(positions), other.split_at(positions));
+        return bits::sum_of_two(a, b) / positions as f64;
     }
     let log_sum = |logits: &[f32], at: usize| {
         let values = || (0..classes).map(|c| f64::from(logits[c * positions + at]));
@@ -176,6 +163,14 @@ mod tests {
         let loss = OutputLoss::Squares;
         assert_eq!(loss.between(&value(1.0), &value(3.0)), 4.0);
         assert_eq!(loss.between(&value(1.0), &value(f32::NAN)), f64::INFINITY);
+        let pixels = |x: f32| Value::new(vec![1, 2, 1, 3], vec![0.5, 0.5, 0.5, 1.0, x, 2.0]);
+        for odd in [f32::NAN, f32::INFINITY] {
+            let both = [(&pixels(1.0), &pixels(odd)), (&pixels(odd), &pixels(1.0))];
+            for loss in [OutputLoss::PixelDivergence, OutputLoss::BitDivergence, OutputLoss::ClassDivergence]
+            {
+                assert!(both.iter().all(|(a, b)| loss.between(a, b) == f64::INFINITY), "{loss:?} {odd}");
+            }
+        }
         assert_eq!(loss.between(&value(1.0), &Value::new(vec![1], vec![1.0])), f64::INFINITY);
     }
 }

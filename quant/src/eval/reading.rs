@@ -78,8 +78,9 @@ impl Outputs<'_> {
         let mask = match rule {
             // The first wins a tie, as in PyTorch's argmax.
             MaskRule::Second if planes == 2 => {
-                let bits = plane(1).iter().zip(plane(0)).map(|(object, background)| object > background);
-                BinaryMask::from_bits(width, height, bits).ok_or_else(impossible)?
+                let planes = (plane(1), plane(0));
+                BinaryMask::from_planes(width, height, planes, |object, background| object > background)
+                    .ok_or_else(impossible)?
             }
             MaskRule::Above(threshold) if planes == 1 => {
                 BinaryMask::from_threshold(width, height, plane(0), *threshold).ok_or_else(impossible)?

@@ -1,8 +1,8 @@
 //! Runs that start from an earlier one: only what an edit reaches is computed again.
 
 use super::engine::{Known, work};
-use super::{Cancel, Engine, ExecError, Quantization, Run, Tap, Value};
-use crate::graph::{Graph, NodeId, Op};
+use super::{Cancel, Engine, ExecError, Quantization, Run, Tap, Value, fusion};
+use crate::graph::{Graph, Node, NodeId, Op};
 
 /// Which values of a run are worth keeping under a cap of memory.
 #[derive(Debug, Clone)]
@@ -12,21 +12,29 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Everything if it fits into `cap` bytes, else the values that take the most work a byte to make again.
+    /// Of the values that a run after an edit may start from everything if it fits into `cap` bytes, else those that take
+    /// the most work a byte to make again.
     pub fn within(graph: &Graph, cap: usize) -> Self {
-        let mut order: Vec<(usize, usize)> = Vec::new();
+        Self::with(graph, cap, |_| false)
+    }
+
+    /// The same with other values beside them: those of `wanted` nodes.
+    pub fn with(graph: &Graph, cap: usize, wanted: impl Fn(NodeId) -> bool) -> Self {
+        let starts = starts(graph);
+        let mut order: Vec<(u64, usize, usize)> = Vec::new();
         for (index, node) in graph.nodes().iter().enumerate() {
-            if !matches!(node.op, Op::Input | Op::Constant(_)) {
+            let asked = starts[index] || wanted(NodeId(index as u32));
+            if asked && !matches!(node.op, Op::Input | Op::Constant(_)) {
                 let numbers =
                     node.shape.iter().try_fold(1_usize, |all, &n| all.checked_mul(n)).unwrap_or(usize::MAX);
-                order.push((index, numbers.saturating_mul(size_of::<f32>())));
+                let bytes = numbers.saturating_mul(size_of::<f32>());
+                order.push((work(graph, index) / (bytes as u64).max(1), index, bytes));
             }
         }
-        let worth = |&(index, bytes): &(usize, usize)| work(graph, index) / (bytes as u64).max(1);
         // The later of two alike: more lies behind it.
-        order.sort_by_key(|one| std::cmp::Reverse((worth(one), one.0)));
+        order.sort_unstable_by_key(|&one| std::cmp::Reverse(one));
         let (mut nodes, mut total) = (vec![false; graph.nodes().len()], 0_usize);
-        for (index, bytes) in order {
+        for (_, index, bytes) in order {
             if let Some(sum) = total.checked_add(bytes).filter(|&sum| sum <= cap) {
                 nodes[index] = true;
                 total = sum;
@@ -39,6 +47,51 @@ impl Keep {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Whether an edit, a rewrite or another input can change what a node computes while its operands stay as they are.
+fn changeable(node: &Node) -> bool {
+    let fill = matches!(node.op, Op::Pad { fill: Some(_), .. });
+    fill || matches!(node.op, Op::Input) || node.op.slots().is_some() || !node.op.params().is_empty()
+}
+
+/// By node: whether a run after an edit may start from its value, which is so if something that uses it depends on a
+/// changeable node that it does not depend on itself. Of everything else that an edit does not reach nothing is used: a
+/// layer's result behind an activation, what is only moved or normalized, one side of an addition.
+fn starts(graph: &Graph) -> Vec<bool> {
+    let nodes = graph.nodes();
+    let words = nodes.iter().filter(|node| changeable(node)).count().div_ceil(64).max(1);
+    // By node, a bit for each changeable node that it depends on, itself among them.
+    let mut depends = vec![0_u64; words * nodes.len()];
+    let mut place = 0;
+    for (index, node) in nodes.iter().enumerate() {
+        let (before, own) = depends.split_at_mut(index * words);
+        for input in &node.inputs {
+            let of_input = &before[input.index() * words..][..words];
+            own.iter_mut().zip(of_input).for_each(|(own, input)| *own |= input);
+        }
+        if changeable(node) {
+            own[place / 64] |= 1 << (place % 64);
+            place += 1;
+        }
+    }
+    let depends = |index: usize| &depends[index * words..][..words];
+    let fused = fusion::find(graph);
+    let mut starts = vec![false; nodes.len()];
+    let mut hidden = vec![false; nodes.len()];
+    for id in fused.iter().flatten().flat_map(|fused| &fused.hidden) {
+        hidden[id.index()] = true;
+    }
+    for (index, node) in nodes.iter().enumerate().filter(|(index, _)| !hidden[*index]) {
+        for input in fused[index].as_ref().map_or(&node.inputs, |fused| &fused.inputs) {
+            let mut both = depends(index).iter().zip(depends(input.index()));
+            starts[input.index()] |= both.any(|(ours, of_input)| ours & !of_input != 0);
+        }
+    }
+    for (_, id) in graph.outputs() {
+        starts[id.index()] = true;
+    }
+    starts
 }
 
 /// A run whose values are kept, for runs that differ from it in a few nodes.
@@ -68,6 +121,16 @@ impl Baseline {
         &self.inputs
     }
 
+    /// The values that are kept, those that several baselines share among them.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter().flatten()
+    }
+
+    /// Gives back what it is made of, so that its memory can be used again.
+    pub(crate) fn into_values(self) -> Vec<Value> {
+        self.values.into_iter().flatten().chain(self.outputs).collect()
+    }
+
     /// Bytes of the values that are kept, the inputs left out.
     pub fn bytes(&self) -> usize {
         self.values.iter().flatten().map(|value| value.len() * size_of::<f32>()).sum()
@@ -86,7 +149,7 @@ impl Engine {
     ) -> Result<(Run, Baseline), ExecError> {
         let mut values = vec![None; self.graph().nodes().len()];
         let known = Known { has: &|_| false, get: &|_| None, reclaim: true };
-        let made = |index: usize, value: &Value, _: u64| {
+        let made = |index: usize, value: &Value, _: &[NodeId]| {
             if keep.nodes.get(index) == Some(&true) {
                 values[index] = Some(own(value));
             }
@@ -111,17 +174,12 @@ impl Engine {
         tap: &mut dyn Tap,
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
-        self.run_changed(
-            baseline,
-            quantization,
-            &self.reached(baseline, quantization),
-            |_, _| {},
-            tap,
-            cancel,
-        )
+        let reached = self.reached(baseline, &baseline.inputs, quantization);
+        self.run_changed(baseline, &baseline.inputs, quantization, &reached, |_, _| {}, tap, cancel)
     }
 
-    /// [`run_from`](Self::run_from), after which `baseline` is that of the new run.
+    /// [`run_from`](Self::run_from), after which `baseline` is that of the new run. What is replaced gives its memory to
+    /// what replaces it; after an error the baseline has no outputs, and goes on from there.
     pub fn advance(
         &self,
         baseline: &mut Baseline,
@@ -129,19 +187,19 @@ impl Engine {
         keep: &Keep,
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
-        let reached = self.reached(baseline, quantization);
+        let reached = self.reached(baseline, &baseline.inputs, quantization);
+        let replaced = baseline.values.iter_mut().zip(&reached).filter(|(_, reached)| **reached);
+        let mut replaced: Vec<Value> = replaced.filter_map(|(value, _)| value.take()).collect();
+        replaced.append(&mut baseline.outputs);
+        self.reuse(replaced);
         let mut made = Vec::new();
         let see = |index: usize, value: &Value| {
             if keep.nodes.get(index) == Some(&true) {
                 made.push((index, own(value)));
             }
         };
-        let run = self.run_changed(baseline, quantization, &reached, see, &mut super::NoTap, cancel)?;
-        for (value, reached) in baseline.values.iter_mut().zip(&reached) {
-            if *reached {
-                *value = None;
-            }
-        }
+        let (inputs, tap) = (&baseline.inputs, &mut super::NoTap);
+        let run = self.run_changed(baseline, inputs, quantization, &reached, see, tap, cancel)?;
         for (index, value) in made {
             baseline.values[index] = Some(value);
         }
@@ -150,9 +208,41 @@ impl Engine {
         Ok(run)
     }
 
+    /// [`run_from`](Self::run_from) with other inputs besides, if they are, and a baseline of the new run beside the old
+    /// one. What the difference does not reach they share.
+    pub fn branch(
+        &self,
+        baseline: &Baseline,
+        inputs: &[Value],
+        quantization: &Quantization,
+        keep: &Keep,
+        cancel: &Cancel,
+    ) -> Result<(Run, Baseline), ExecError> {
+        let reached = self.reached(baseline, inputs, quantization);
+        let kept = baseline.values.iter().zip(&reached);
+        let mut values: Vec<Option<Value>> =
+            kept.map(|(value, &reached)| value.clone().filter(|_| !reached)).collect();
+        let see = |index: usize, value: &Value| {
+            if keep.nodes.get(index) == Some(&true) {
+                values[index] = Some(own(value));
+            }
+        };
+        let tap = &mut super::NoTap;
+        let run = self.run_changed(baseline, inputs, quantization, &reached, see, tap, cancel)?;
+        let (outputs, hashes) = (run.outputs.clone(), self.hashes(quantization));
+        Ok((run, Baseline { inputs: inputs.to_vec(), values, outputs, hashes }))
+    }
+
+    /// How many nodes a run with these inputs and this quantization would have to compute at least.
+    pub fn distance(&self, baseline: &Baseline, inputs: &[Value], quantization: &Quantization) -> usize {
+        self.reached(baseline, inputs, quantization).into_iter().filter(|&reached| reached).count()
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call of the executor, said in full")]
     fn run_changed(
         &self,
         baseline: &Baseline,
+        inputs: &[Value],
         quantization: &Quantization,
         reached: &[bool],
         mut see: impl FnMut(usize, &Value),
@@ -164,7 +254,7 @@ impl Engine {
             get: &|index| if reached[index] { None } else { baseline.values[index].clone() },
             reclaim: true,
         };
-        self.execute(&baseline.inputs, quantization, &known, |index, value, _| see(index, value), tap, cancel)
+        self.execute(inputs, quantization, &known, |index, value, _| see(index, value), tap, cancel)
     }
 
     /// What stands for each node's quantizers, and for what rewrites changed in it.
@@ -177,13 +267,15 @@ impl Engine {
     }
 
     /// By node: whether its value differs, or may, from that of the baseline.
-    fn reached(&self, baseline: &Baseline, quantization: &Quantization) -> Vec<bool> {
+    fn reached(&self, baseline: &Baseline, inputs: &[Value], quantization: &Quantization) -> Vec<bool> {
         let nodes = self.graph().nodes();
         let mut reached: Vec<bool> = Vec::with_capacity(nodes.len());
+        let mut given = inputs.iter().zip(&baseline.inputs);
         for (index, node) in nodes.iter().enumerate() {
             let own =
                 Some(&(quantization.node_hash(index), self.changes[index])) != baseline.hashes.get(index);
-            let any = own || node.inputs.iter().any(|input| reached[input.index()]);
+            let new = matches!(node.op, Op::Input) && given.next().is_some_and(|(new, old)| !new.same(old));
+            let any = own || new || node.inputs.iter().any(|input| reached[input.index()]);
             reached.push(any);
         }
         reached

@@ -209,8 +209,10 @@ impl Engine {
                     get: &|index| cache.get(keys[index]),
                     reclaim: false,
                 };
-                let made =
-                    |index: usize, value: &Value, work: u64| kept.push((keys[index], value.clone(), work));
+                let made = |index: usize, value: &Value, hidden: &[NodeId]| {
+                    let hidden = hidden.iter().map(|id| work(graph, id.index())).sum::<u64>();
+                    kept.push((keys[index], value.clone(), work(graph, index) + hidden));
+                };
                 self.execute(inputs, quantization, &known, made, tap, cancel)?
             }
             None => self.execute(inputs, quantization, &Known::NOTHING, |_, _, _| {}, tap, cancel)?,
@@ -221,14 +223,14 @@ impl Engine {
         Ok(run)
     }
 
-    /// Runs what is not `known` and needed. `made(node, value, work)` sees every value that was computed, constants
-    /// left out, with the work that it took in multiply-accumulates.
+    /// Runs what is not `known` and needed. `made(node, value, hidden)` sees every value that was computed, constants left
+    /// out, with the nodes that were computed on the way and have none.
     pub(super) fn execute(
         &self,
         inputs: &[Value],
         quantization: &Quantization,
         known: &Known<'_>,
-        mut made: impl FnMut(usize, &Value, u64),
+        mut made: impl FnMut(usize, &Value, &[NodeId]),
         tap: &mut dyn Tap,
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
@@ -259,9 +261,7 @@ impl Engine {
                     if !matches!(node.op, Op::Constant(_)) {
                         let hidden = sequences[index].map_or(&[][..], |fused| &fused.hidden);
                         nodes_run += 1 + hidden.len();
-                        let all =
-                            work(graph, index) + hidden.iter().map(|id| work(graph, id.index())).sum::<u64>();
-                        made(index, &value, all);
+                        made(index, &value, hidden);
                     }
                     state.values[index] = Some(value);
                 }
@@ -336,6 +336,13 @@ impl Engine {
 
     fn keep(&self, buffers: Buffers) {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+    }
+
+    /// Keeps the memory of values that nobody else holds for the next run.
+    pub(crate) fn reuse(&self, values: Vec<Value>) {
+        let mut buffers = self.buffers();
+        values.into_iter().filter_map(Value::into_buffer).for_each(|buffer| buffers.give(buffer));
+        self.keep(buffers);
     }
 
     /// The value of a node. Operands that the cache dropped between planning and use are computed here too; those

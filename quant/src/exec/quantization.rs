@@ -15,13 +15,13 @@ pub struct Quantization {
     /// By node: its quantized weight.
     weights: Vec<Option<Arc<LayerWeight>>>,
     /// By node: quantizers of its operands.
-    operands: Vec<[Option<Operand>; 2]>,
+    operands: Vec<[Option<Arc<Operand>>; 2]>,
     /// By node: stands for all of the above; 0 without quantizers.
     hashes: Vec<u64>,
 }
 
 /// A quantizer at an operand of a layer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Operand {
     pub(super) site: usize,
     pub(super) params: Arc<Params>,
@@ -29,7 +29,7 @@ pub(super) struct Operand {
 }
 
 /// What the product kernels need to apply the grid while they pack the operand, if they can.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Packing {
     /// The operand goes through its quantizer before.
     No,
@@ -100,6 +100,37 @@ impl Quantization {
         Ok(made)
     }
 
+    /// The same with other parameters: `before` are those that this was made of, on this engine. Only layers at which
+    /// they are not the same values in memory are made anew.
+    pub fn changed(
+        &self,
+        engine: &Engine,
+        before: &[Option<Arc<Params>>],
+        after: &[Option<Arc<Params>>],
+    ) -> Result<Self, ExecError> {
+        let same = |a: &Option<Arc<Params>>, b: &Option<Arc<Params>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let graph = engine.graph();
+        let mut made = self.clone();
+        for layer in graph.layers() {
+            let of = |sites: &[Option<Arc<Params>>], site: usize| sites.get(site).cloned().flatten();
+            if layer.sites.iter().all(|&site| same(&of(before, site), &of(after, site))) {
+                continue;
+            }
+            let node = layer.node.index();
+            (made.weights[node], made.operands[node], made.hashes[node]) = (None, [None, None], 0);
+            for &site in &layer.sites {
+                if let Some(params) = of(after, site) {
+                    made.set(engine, site, &params)?;
+                }
+            }
+        }
+        Ok(made)
+    }
+
     /// Quantizes one more site, which must not be quantized yet.
     pub(super) fn set(
         &mut self,
@@ -116,7 +147,8 @@ impl Quantization {
         let node = site.node.index();
         match site.operand {
             Some(operand) => {
-                self.operands[node][operand] = Some(Operand::new(graph, index, site, Arc::clone(params)));
+                let operand_of = Operand::new(graph, index, site, Arc::clone(params));
+                self.operands[node][operand] = Some(Arc::new(operand_of));
             }
             None => self.weights[node] = Some(engine.quantized_weight(index, params, hash)?),
         }
@@ -131,7 +163,7 @@ impl Quantization {
     }
 
     pub(super) fn operand(&self, node: usize, operand: usize) -> Option<&Operand> {
-        self.operands[node][operand].as_ref()
+        self.operands[node][operand].as_deref()
     }
 
     pub(super) fn node_hash(&self, node: usize) -> u64 {

@@ -2,8 +2,13 @@
 //! are.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::ExecError;
+
+/// How long a worker goes on before it hands over what it has, and before others that wait for its thread get their
+/// turn. Waking a thread costs as much as a small run.
+const TURN: Duration = Duration::from_millis(2);
 
 /// A set of worker threads, each its own single-threaded rayon pool.
 #[derive(Debug)]
@@ -38,17 +43,29 @@ impl Workers {
         mut done: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<(), E> {
         let next = AtomicUsize::new(0);
-        let (sender, receiver) = crossbeam_channel::bounded(self.pools.len() * 2);
+        let (sender, receiver) = crossbeam_channel::bounded(self.pools.len());
+        let turn = || {
+            let (start, mut found) = (Instant::now(), Vec::new());
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    return (found, false);
+                }
+                let result = work(i);
+                let failed = result.is_err();
+                found.push((i, result));
+                if failed || start.elapsed() >= TURN {
+                    return (found, !failed);
+                }
+            }
+        };
         std::thread::scope(|scope| {
             for pool in &self.pools {
-                let (sender, next, work) = (sender.clone(), &next, &work);
+                let (sender, turn) = (sender.clone(), &turn);
                 scope.spawn(move || {
                     loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        if i >= count {
-                            break;
-                        }
-                        if sender.send((i, pool.install(|| work(i)))).is_err() {
+                        let (found, more) = pool.install(turn);
+                        if (!found.is_empty() && sender.send(found).is_err()) || !more {
                             break;
                         }
                     }
@@ -56,7 +73,7 @@ impl Workers {
             }
             drop(sender);
             let mut outcome = Ok(());
-            for (i, result) in &receiver {
+            for (i, result) in receiver.iter().flatten() {
                 if outcome.is_ok() {
                     outcome = result.and_then(|value| done(i, value));
                     if outcome.is_err() {

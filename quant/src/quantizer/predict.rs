@@ -124,16 +124,5 @@ fn clipped(buckets: &[Bucket], cells: &Cells) -> f64 {
 }
 
 fn levels_used(buckets: &[Bucket], cells: &Cells) -> u32 {
-    let mut used = 0_u64;
-    let mut next = i64::MIN;
-    for bucket in buckets {
-        let (first, last) = cells.cell_range(bucket.lo, bucket.hi);
-        let first = first.max(next);
-        if last >= first {
-            // A few values cannot fill all the cells that a wide bucket spans.
-            used += ((last - first + 1) as u64).min(bucket.count);
-            next = last + 1;
-        }
-    }
-    u32::try_from(used).unwrap_or(u32::MAX)
+    u32::try_from(cells.used(buckets)).unwrap_or(u32::MAX)
 }

@@ -66,7 +66,7 @@ pub(super) fn least<T>(
 
 /// The sum of `|x - q(x)|^p` over buckets.
 pub(super) fn bucket_error(buckets: &[Bucket], cells: &Cells, p: f64) -> f64 {
-    buckets.iter().map(|bucket| bucket.count as f64 * cells.mean_error(bucket.lo, bucket.hi, p)).sum()
+    cells.total_error(buckets, p)
 }
 
 /// The grid for a whole tensor from its sketch. Of batches it knows the overall range alone: averages of their ranges

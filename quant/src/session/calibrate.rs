@@ -1,6 +1,6 @@
 //! One streaming pass over the calibration set fills one sketch per distinct operand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,7 @@ const GROUP_BYTES: usize = 256 << 20;
 pub struct SiteStats {
     /// By site; `None` for weights.
     pub sketches: Vec<Option<Arc<Sketch>>>,
-    /// Samples counted.
+    /// Samples counted, by [`SampleSet::keys`].
     pub samples: Vec<String>,
     /// Of the calibration set.
     pub fingerprint: String,
@@ -116,8 +116,9 @@ impl Session {
         let graph = &*self.model.graph;
         let watches = Watches::of(graph, |_| true);
         let counted = known.as_ref().map(|k| k.samples.clone()).unwrap_or_default();
-        let ids: Vec<String> = (0..set.len()).filter_map(|i| set.id(i).map(ToOwned::to_owned)).collect();
-        let todo: Vec<usize> = (0..ids.len()).filter(|&i| !counted.contains(&ids[i])).collect();
+        let keys = set.keys()?;
+        let before: HashSet<&str> = counted.iter().map(String::as_str).collect();
+        let todo: Vec<usize> = (0..keys.len()).filter(|&i| !before.contains(keys[i].as_str())).collect();
         let sketches = self.observe(&self.base.engine, &watches, set, &todo, cancel, &mut progress)?;
         let mut by_site = vec![None; graph.sites().len()];
         for (watch, mut sketch) in watches.watches.iter().zip(sketches) {
@@ -130,7 +131,7 @@ impl Session {
             }
         }
         let mut samples = counted;
-        samples.extend(todo.iter().map(|&i| ids[i].clone()));
+        samples.extend(todo.iter().map(|&i| keys[i].clone()));
         samples.sort();
         let before = known.as_ref().map_or("", |k| k.fingerprint.as_str());
         let fingerprint = join_fingerprints(before, set.fingerprint()?);
@@ -226,8 +227,9 @@ impl Session {
                 Ok(())
             },
         )?;
-        let mut sketches = watches.sketches();
-        for part in idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        let mut parts = idle.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter();
+        let mut sketches = parts.next().unwrap_or_else(|| watches.sketches());
+        for part in parts {
             for (all, one) in sketches.iter_mut().zip(&part) {
                 all.merge(one)?;
             }

@@ -34,9 +34,10 @@ pub(super) struct One {
 }
 
 impl One {
-    fn of(full: &Answer, quantized: &Answer, truth: Option<&Answer>) -> Self {
-        let with_truth = |answer: &Answer| truth.and_then(|truth| answer.compare(truth));
-        Self { full: with_truth(full), quantized: with_truth(quantized), agreement: quantized.compare(full) }
+    /// `full` is the answer of full precision and how far it agrees with the truth.
+    fn of((full, with_truth): (&Answer, Option<Match>), quantized: &Answer, truth: Option<&Answer>) -> Self {
+        let ours = truth.and_then(|truth| quantized.compare(truth));
+        Self { full: with_truth, quantized: ours, agreement: quantized.compare(full) }
     }
 }
 
@@ -71,6 +72,8 @@ pub(super) struct KeptRun {
     baseline: Baseline,
     geometry: Option<Geometry>,
     truth: Option<Answer>,
+    /// The answer of full precision, and how far it agrees with the truth.
+    full: Option<(Arc<Answer>, Option<Match>)>,
 }
 
 impl KeptRun {
@@ -105,9 +108,9 @@ impl Session {
         cancel: &Cancel,
         progress: impl FnMut(usize, usize, &dyn Fn() -> Evaluation),
     ) -> Result<Evaluation, SessionError> {
-        let keep = self.keep_of_samples();
-        self.evaluate_by(fitted, progress, |set, index, quantization| match &keep {
-            Some(keep) => self.edited(set, index, fitted, quantization, keep, cancel),
+        let keep = self.keep.get_or_init(|| self.keep_of_samples()).as_ref();
+        self.evaluate_by(fitted, progress, |set, index, quantization| match keep {
+            Some(keep) => self.edited(set, index, fitted, (quantization, keep), cancel),
             None => self.whole(set, index, fitted, quantization, cancel),
         })
     }
@@ -150,9 +153,11 @@ impl Session {
         let quantized = if fitted.params.iter().all(Option::is_none) {
             Arc::clone(&full)
         } else {
-            Arc::new(self.answer(&fitted.variant.engine, &inputs, quantization, None, cancel)?.0)
+            Arc::new(self.answer(&fitted.variant.engine, &inputs, quantization, cancel)?)
         };
-        Ok(One::of(&full, &quantized, inputs.truth.as_ref()))
+        let truth = inputs.truth.as_ref();
+        let with_truth = truth.and_then(|truth| full.compare(truth));
+        Ok(One::of((&full, with_truth), &quantized, truth))
     }
 
     /// One sample from its last run on.
@@ -161,8 +166,7 @@ impl Session {
         set: &SampleSet,
         index: usize,
         fitted: &FittedPlan,
-        quantization: &Quantization,
-        keep: &Keep,
+        (quantization, keep): (&Quantization, &Keep),
         cancel: &Cancel,
     ) -> Result<One, SessionError> {
         let place = Arc::clone(lock(&self.kept).entry(index).or_default());
@@ -173,13 +177,19 @@ impl Session {
         } else {
             let inputs = self.sample_inputs(set, index, None)?;
             let (run, baseline) = engine.baseline(&inputs.values, quantization, keep, &mut NoTap, cancel)?;
-            *kept = Some(KeptRun { baseline, geometry: inputs.geometry, truth: inputs.truth });
+            *kept = Some(KeptRun { baseline, geometry: inputs.geometry, truth: inputs.truth, full: None });
             run.outputs
         };
-        let Some(run) = &*kept else { return Err(SessionError::NoSamples) };
-        let full = self.full(index, run.baseline.inputs(), run.geometry.as_ref(), cancel)?;
+        let Some(run) = &mut *kept else { return Err(SessionError::NoSamples) };
+        let (full, with_truth) = if let Some(known) = &run.full {
+            known.clone()
+        } else {
+            let full = self.full(index, run.baseline.inputs(), run.geometry.as_ref(), cancel)?;
+            let with_truth = run.truth.as_ref().and_then(|truth| full.compare(truth));
+            run.full.insert((full, with_truth)).clone()
+        };
         let quantized = self.read(&self.named(outputs), run.geometry.as_ref())?;
-        Ok(One::of(&full, &quantized, run.truth.as_ref()))
+        Ok(One::of((&full, with_truth), &quantized, run.truth.as_ref()))
     }
 
     /// The answer of the full-precision model to a sample's own sentence.

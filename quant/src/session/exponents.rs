@@ -28,7 +28,7 @@ impl Session {
         mut progress: impl FnMut(usize, usize) + Send,
     ) -> Result<FittedPlan, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
-        let mut made = self.fit_rewrites(plan)?;
+        let mut made = self.fit_rewrites(plan)?.into_owned();
         let variant = self.variant(&made.rewrites)?;
         let graph = variant.graph();
         let samples = (0..set.len().min(SAMPLES))

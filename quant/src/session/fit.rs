@@ -1,11 +1,11 @@
 //! Parameters for sites and whole plans, from sketches (activations) and raw values (weights).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::variant::Variant;
 use super::{Session, SessionError, lock};
 use crate::exec::Quantization;
-use crate::graph::Site;
 use crate::plan::{Budget, CalibrationRef, LayerCost, Plan, SitePlan, budget};
 use crate::quantizer::{
     Distribution, Family, Params, Prediction, QuantizerError, Scheme, Survey, predict, predict_surveyed,
@@ -24,6 +24,13 @@ pub(super) struct FitKey {
     pub(super) weight: bool,
     /// Which rewrites changed its values; 0 for none.
     variant: u64,
+}
+
+impl FitKey {
+    fn new(variant: &Variant, site: usize, scheme: &Scheme, bits: Bits) -> Self {
+        let weight = variant.graph().sites()[site].id.slot == Slot::Weight;
+        Self { site, scheme: scheme.clone(), bits, weight, variant: variant.site_identity(site) }
+    }
 }
 
 /// Fitted parameters and what they promise.
@@ -51,6 +58,17 @@ pub struct FittedPlan {
 /// Parameters, and the predicted SQNR in dB where a sketch is there.
 type Known = (Arc<Params>, Option<f64>);
 
+/// By site: the parameters that the last plan brought, and which rewrites its values were under.
+pub(super) type Given = HashMap<usize, (u64, Known)>;
+
+/// What was made ready for running last.
+#[derive(Debug)]
+pub(super) struct Ready {
+    variant: Arc<Variant>,
+    params: Vec<Option<Arc<Params>>>,
+    quantization: Quantization,
+}
+
 impl Session {
     /// Fits one site of the model as it was opened.
     pub fn fit_site(&self, index: usize, scheme: &Scheme, bits: Bits) -> Result<Arc<Fit>, SessionError> {
@@ -66,14 +84,8 @@ impl Session {
         bits: Bits,
     ) -> Result<Arc<Fit>, SessionError> {
         let site = &variant.graph().sites()[index];
-        let weight = site.id.slot == Slot::Weight;
-        let key = FitKey {
-            site: index,
-            scheme: scheme.clone(),
-            bits,
-            weight,
-            variant: variant.site_identity(index),
-        };
+        let key = FitKey::new(variant, index, scheme, bits);
+        let weight = key.weight;
         if let Some(found) = lock(&self.fits).get(&key) {
             return Ok(Arc::clone(found));
         }
@@ -95,32 +107,31 @@ impl Session {
         Ok(fit)
     }
 
-    /// Fits every site of a plan that is not fitted yet, in parallel. Parameters that the plan brings are kept.
+    /// Fits every site of a plan that is not fitted yet, in parallel. Parameters that the plan brings are kept. What an
+    /// edit did not touch is known from the last time.
     pub fn fit_plan(&self, plan: &Plan) -> Result<FittedPlan, SessionError> {
         use rayon::prelude::*;
-        let plan = &self.fit_rewrites(plan)?;
+        let plan = self.fit_rewrites(plan)?;
         let variant = self.variant(&plan.rewrites)?;
         let graph = variant.graph();
-        let one = |index: usize, site: &Site| -> Result<Option<Known>, SessionError> {
-            Ok(match plan.site(&site.id) {
-                None | Some(SitePlan::Float) => None,
-                Some(SitePlan::Quantized { params: Some(params), .. }) => {
-                    params
-                        .check(site.layout)
-                        .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-                    let known = self.sketch_in(&variant, index)?.map(|s| predict(&s, params));
-                    Some((Arc::new(params.clone()), known.map(|p| p.sqnr_db)))
-                }
-                Some(SitePlan::Quantized { scheme, bits, params: None }) => {
-                    let fit = self.fit_site_in(&variant, index, scheme, *bits)?;
-                    Some((Arc::clone(&fit.params), Some(fit.prediction.sqnr_db)))
-                }
-            })
-        };
-        let fitted: Vec<_> = self.pool.install(|| {
-            graph.sites().par_iter().enumerate().map(|(i, s)| one(i, s)).collect::<Result<_, SessionError>>()
-        })?;
-        let mut plan = plan.clone();
+        let mut fitted: Vec<Option<Known>> = vec![None; graph.sites().len()];
+        let mut open: Vec<(usize, &SitePlan)> = Vec::new();
+        for (index, site) in graph.sites().iter().enumerate() {
+            let Some(chosen @ SitePlan::Quantized { .. }) = plan.site(&site.id) else { continue };
+            fitted[index] = self.known_fit(&variant, index, chosen);
+            if fitted[index].is_none() {
+                open.push((index, chosen));
+            }
+        }
+        if !open.is_empty() {
+            // One by one: those of an edit are neighbours, and would all go to one thread.
+            let fit = |&(index, chosen): &(usize, &SitePlan)| Ok((index, self.fit(&variant, index, chosen)?));
+            let made: Vec<(usize, Option<Known>)> = self
+                .pool
+                .install(|| open.par_iter().with_max_len(1).map(fit).collect::<Result<_, SessionError>>())?;
+            made.into_iter().for_each(|(index, known)| fitted[index] = known);
+        }
+        let mut plan = plan.into_owned();
         let mut predicted = Vec::new();
         let mut params = Vec::with_capacity(fitted.len());
         for (site, fit) in graph.sites().iter().zip(fitted) {
@@ -143,10 +154,54 @@ impl Session {
         Ok(FittedPlan { plan: Arc::new(plan), params, predicted_sqnr_db: predicted, variant })
     }
 
-    /// A fitted plan made ready for running.
-    #[allow(clippy::unused_self, reason = "a session makes what belongs to it")]
+    /// What a plan's choice for a site comes to, if that was found before.
+    fn known_fit(&self, variant: &Variant, index: usize, chosen: &SitePlan) -> Option<Known> {
+        match chosen {
+            SitePlan::Float => None,
+            SitePlan::Quantized { params: Some(params), .. } => {
+                let given = lock(&self.given);
+                let (identity, known) = given.get(&index)?;
+                (*identity == variant.site_identity(index) && *known.0 == *params).then(|| known.clone())
+            }
+            SitePlan::Quantized { scheme, bits, params: None } => {
+                let key = FitKey::new(variant, index, scheme, *bits);
+                lock(&self.fits).get(&key).map(|fit| (Arc::clone(&fit.params), Some(fit.prediction.sqnr_db)))
+            }
+        }
+    }
+
+    /// The same, found now.
+    fn fit(&self, variant: &Variant, index: usize, chosen: &SitePlan) -> Result<Option<Known>, SessionError> {
+        let site = &variant.graph().sites()[index];
+        Ok(match chosen {
+            SitePlan::Float => None,
+            SitePlan::Quantized { params: Some(params), .. } => {
+                params
+                    .check(site.layout)
+                    .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+                let predicted = self.sketch_in(variant, index)?.map(|s| predict(&s, params));
+                let known = (Arc::new(params.clone()), predicted.map(|p| p.sqnr_db));
+                lock(&self.given).insert(index, (variant.site_identity(index), known.clone()));
+                Some(known)
+            }
+            SitePlan::Quantized { scheme, bits, params: None } => {
+                let fit = self.fit_site_in(variant, index, scheme, *bits)?;
+                Some((Arc::clone(&fit.params), Some(fit.prediction.sqnr_db)))
+            }
+        })
+    }
+
+    /// A fitted plan made ready for running. What it has in common with the last one is taken over from there.
     pub fn quantization(&self, fitted: &FittedPlan) -> Result<Quantization, SessionError> {
-        Ok(Quantization::new(&fitted.variant.engine, &fitted.params)?)
+        let engine = &fitted.variant.engine;
+        let last = lock(&self.ready).clone();
+        let made = match last.filter(|last| Arc::ptr_eq(&last.variant, &fitted.variant)) {
+            Some(last) => last.quantization.changed(engine, &last.params, &fitted.params)?,
+            None => Quantization::new(engine, &fitted.params)?,
+        };
+        let (variant, params) = (Arc::clone(&fitted.variant), fitted.params.clone());
+        *lock(&self.ready) = Some(Arc::new(Ready { variant, params, quantization: made.clone() }));
+        Ok(made)
     }
 
     /// Bits, bytes and operations of a plan.

@@ -7,7 +7,7 @@ use super::{Session, SessionError};
 use crate::data::{Encoded, Geometry, Pixels, RgbImage, Sample, SampleSet, TextWarning};
 use crate::eval::answer::{Answer, Ranked};
 use crate::eval::reading::Outputs;
-use crate::exec::{ActivationCache, Cancel, Engine, NoTap, Quantization, Value};
+use crate::exec::{Cancel, Engine, NoTap, Quantization, Value};
 use crate::graph::Graph;
 use crate::models::{InputShapes, Task};
 
@@ -131,17 +131,16 @@ impl Session {
         }
     }
 
-    /// Runs inputs and reads the answer off the outputs. Also how many nodes ran.
+    /// Runs inputs and reads the answer off the outputs.
     pub(super) fn answer(
         &self,
         engine: &Engine,
         inputs: &SampleInputs,
         quantization: &Quantization,
-        cache: Option<&ActivationCache>,
         cancel: &Cancel,
-    ) -> Result<(Answer, usize), SessionError> {
-        let run = engine.run(&inputs.values, quantization, cache, &mut NoTap, cancel)?;
-        Ok((self.read(&self.named(run.outputs), inputs.geometry.as_ref())?, run.nodes_run))
+    ) -> Result<Answer, SessionError> {
+        let run = engine.run(&inputs.values, quantization, None, &mut NoTap, cancel)?;
+        self.read(&self.named(run.outputs), inputs.geometry.as_ref())
     }
 
     /// Outputs with their names.

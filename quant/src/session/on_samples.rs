@@ -31,7 +31,7 @@ impl Session {
         mut progress: impl FnMut(usize, usize) + Send,
     ) -> Result<FittedPlan, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
-        let plan = self.fit_rewrites(plan)?;
+        let plan = self.fit_rewrites(plan)?.into_owned();
         let variant = self.variant(&plan.rewrites)?;
         let samples = (0..set.len().min(SAMPLES))
             .map(|i| Ok(self.sample_inputs(set, i, None)?.values))

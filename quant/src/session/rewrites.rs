@@ -1,5 +1,6 @@
 //! Numbers for the rewrites of a plan that has none yet.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -22,9 +23,9 @@ impl Session {
     /// The plan with numbers for all its rewrites. Those without any get them from the sketches; a
     /// `layernorm-reparameterization` also fits the sites behind its LayerNorm, whose grids it is made of. A rewrite
     /// of sites that stay in full precision, or of keys that are not bimodal, is dropped.
-    pub(super) fn fit_rewrites(&self, plan: &Plan) -> Result<Plan, SessionError> {
+    pub(super) fn fit_rewrites<'p>(&self, plan: &'p Plan) -> Result<Cow<'p, Plan>, SessionError> {
         if plan.rewrites.iter().all(|rewrite| !is_open(rewrite)) {
-            return Ok(plan.clone());
+            return Ok(Cow::Borrowed(plan));
         }
         let mut made = plan.clone();
         made.rewrites.clear();
@@ -53,7 +54,7 @@ impl Session {
                 made.rewrites.push(Rewrite { vectors, ..rewrite.clone() });
             }
         }
-        Ok(made)
+        Ok(Cow::Owned(made))
     }
 
     /// The numbers of a plan's rewrites, each found on the model as it was opened; those that find none are left out.
@@ -62,7 +63,7 @@ impl Session {
         for rewrite in &plan.rewrites {
             let mut alone = plan.clone();
             alone.rewrites = vec![rewrite.clone()];
-            made.extend(self.fit_rewrites(&alone)?.rewrites);
+            made.extend(self.fit_rewrites(&alone)?.into_owned().rewrites);
         }
         Ok(made)
     }

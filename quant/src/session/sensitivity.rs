@@ -3,7 +3,6 @@
 mod bench;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -12,9 +11,8 @@ use crate::data::SampleSet;
 use crate::eval::sensitivity::{
     By, Finding, Findings, Header, Mode, Outcome, SweepJournal, Unit, rank, units,
 };
-use crate::exec::{Cancel, Quantization};
+use crate::exec::Cancel;
 use crate::plan::Plan;
-use crate::quantizer::Params;
 use bench::Bench;
 
 /// Which samples a sweep runs.
@@ -102,13 +100,13 @@ impl Session {
             Sweep { findings, samples, runs: done, complete }
         };
         progress(done, total, &|| so_far(&found, false, done));
-        let bench = Bench::new(self, fitted, set, &tasks, options.modes.contains(&Mode::AllBut));
+        let bench = Bench::new(self, fitted, set, &tasks, options.modes.contains(&Mode::AllBut))?;
         let outcome = self.workers.for_each(
             tasks.len(),
             |at| {
                 let task = tasks[at];
                 let (ready, first) = bench.ready(task.sample, cancel)?;
-                let outcome = run(self, fitted, &units[task.unit], task.mode, &ready, cancel)?;
+                let outcome = run(&bench, &units[task.unit], task.mode, &ready, cancel)?;
                 bench.done(task.sample);
                 Ok::<_, SessionError>((outcome, first.then(|| ready.base.clone())))
             },
@@ -209,21 +207,14 @@ fn tasks(order: &[usize], options: &SweepOptions, samples: usize, found: &Findin
 
 /// One run.
 fn run(
-    session: &Session,
-    fitted: &FittedPlan,
+    bench: &Bench<'_>,
     unit: &Unit,
     mode: Mode,
     ready: &bench::Ready,
     cancel: &Cancel,
 ) -> Result<Outcome, SessionError> {
-    let engine = &fitted.variant.engine;
-    let params: Vec<Option<Arc<Params>>> = fitted
-        .params
-        .iter()
-        .enumerate()
-        .map(|(site, params)| params.clone().filter(|_| unit.sites.contains(&site) == (mode == Mode::Only)))
-        .collect();
-    let quantization = Quantization::new(engine, &params)?;
+    let engine = &bench.fitted.variant.engine;
+    let quantization = bench.quantization(&unit.sites, mode)?;
     let layer = unit.node.filter(|_| mode == Mode::Only);
     let mut tap = bench::Listen { node: layer, heard: None };
     let run = engine.run_from(ready.baseline(mode), &quantization, &mut tap, cancel)?;
@@ -231,5 +222,5 @@ fn run(
         (Some(layer), Some(heard)) => Some(ready.noise(engine, layer, &heard, cancel)?),
         _ => None,
     };
-    Ok(Outcome { judged: ready.judge(session, run.outputs)?, isolated })
+    Ok(Outcome { judged: ready.judge(bench.session, run.outputs)?, isolated })
 }

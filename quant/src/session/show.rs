@@ -1,9 +1,13 @@
 //! One sample as an interface shows it.
 
+mod runs;
+
+pub(super) use runs::ShownRuns;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::messages::{Generation, OutputView, Picture, SampleView};
+use super::messages::{Generation, OutputView, SampleView};
 use super::{FittedPlan, Session, SessionError, lock};
 use crate::data::TextWarning;
 use crate::eval::answer::{Answer, Match, Vector};
@@ -11,7 +15,8 @@ use crate::eval::metrics::sqnr_db;
 use crate::exec::{Cancel, Quantization};
 
 impl Session {
-    /// Runs one sample in full precision and under a fitted plan. Values that the cache holds are not computed again.
+    /// Runs one sample in full precision and under a fitted plan. What the last runs of it have in common with these is
+    /// not computed again.
     pub fn show(
         &self,
         generation: Generation,
@@ -25,16 +30,19 @@ impl Session {
         if index >= set.len() {
             return Err(SessionError::NoSample { index, count: set.len() });
         }
-        let inputs = self.sample_inputs(set, index, text)?;
+        let asked = (index, text.map(str::to_owned));
         let quantization = self.quantization(fitted)?;
         let none = Quantization::none(&self.model.graph);
-        let cache = Some(&self.cache);
-        let (full, _) =
-            self.pool.install(|| self.answer(&self.base.engine, &inputs, &none, cache, cancel))?;
-        let (quantized, nodes_run) = self
-            .pool
-            .install(|| self.answer(&fitted.variant.engine, &inputs, &quantization, cache, cancel))?;
-        let full = Arc::new(full);
+        let (inputs, full, quantized, nodes_run) = self.shown.with(|runs, keep| {
+            let inputs = runs.inputs(self, set, &asked)?;
+            let of = (index, &inputs.made);
+            let (base, variant) = (&self.base.engine, &fitted.variant.engine);
+            let (full, _) = self.pool.install(|| runs.answer(self, of, (base, &none), keep, cancel))?;
+            let (quantized, nodes_run) =
+                self.pool.install(|| runs.answer(self, of, (variant, &quantization), keep, cancel))?;
+            Ok::<_, SessionError>((inputs, full, quantized, nodes_run))
+        })?;
+        let (picture, inputs) = (inputs.picture.clone(), &inputs.made);
         if text.is_none() {
             lock(&self.reference).insert(index, Arc::clone(&full));
         }
@@ -55,24 +63,18 @@ impl Session {
             sample: index,
             own_text: text.is_none(),
             unknown_words,
-            picture: inputs.image.as_ref().map(|image| {
-                Arc::new(Picture {
-                    width: image.width() as usize,
-                    height: image.height() as usize,
-                    rgb: image.pixels().to_vec(),
-                })
-            }),
+            picture,
             full_precision_score: with_truth(&full),
             quantized_score: with_truth(&quantized),
             agreement: standing(quantized.compare(&full)).unwrap_or(0.0),
             outputs: compare_outputs(&full, &quantized),
             truth: inputs.truth.clone(),
             full_precision: full.as_ref().clone(),
-            quantized,
+            quantized: quantized.as_ref().clone(),
             nodes_run,
             nodes: self.model.graph.nodes().len(),
             milliseconds: start.elapsed().as_secs_f64() * 1e3,
-            text: inputs.text,
+            text: inputs.text.clone(),
         })
     }
 }

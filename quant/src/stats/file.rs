@@ -82,11 +82,6 @@ impl StatsFile {
             .map_err(|source| StatsError::Io { path: path.to_owned(), source })
     }
 
-    /// Whether a sample is counted already.
-    pub fn has_sample(&self, id: &str) -> bool {
-        self.samples.iter().any(|sample| sample == id)
-    }
-
     /// Adds the statistics of other samples of the same model; they may be of another calibration set. Samples that
     /// both files have are an error, or counted twice if `allow_shared`. The result does not depend on the order of
     /// merging. On an error nothing has changed.

@@ -150,10 +150,16 @@ impl Pages {
 
     /// The counts of a page, if there are any.
     fn page(&self, page: usize) -> Option<[u64; PAGE]> {
-        let mut counts = self.carried.get(&page).map_or([0; PAGE], |carried| **carried);
-        if let Some(place) = Self::place(self.window, page) {
-            let own = &self.counts[place..place + PAGE];
-            counts.iter_mut().zip(own).for_each(|(all, &count)| *all = all.saturating_add(u64::from(count)));
+        let carried = self.carried.get(&page);
+        let place = Self::place(self.window, page);
+        let own = place.map(|place| &self.counts[place..place + PAGE]).filter(|own| largest(own) > 0);
+        // Most of all pages are none.
+        if carried.is_none() && own.is_none() {
+            return None;
+        }
+        let mut counts = carried.map_or([0; PAGE], |carried| **carried);
+        for (all, &count) in counts.iter_mut().zip(own.unwrap_or_default()) {
+            *all = all.saturating_add(u64::from(count));
         }
         counts.iter().any(|&count| count > 0).then_some(counts)
     }

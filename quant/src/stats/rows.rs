@@ -187,7 +187,10 @@ mod tests {
         assert!(rows(&[2, 1], &[0.0; 4]).is_none());
         assert!(rows(&[1, 1], &[1.0, 0.0, 0.0, 0.0]).is_none());
         assert!(rows(&[1], &[0.0; 3]).is_none());
-        assert!(rows(&(0..2049).collect::<Vec<_>>(), &[0.0; 4098]).is_none());
+        assert!(
+            rows(&(0..2049).collect::<Vec<_>>(), &std::iter::repeat_n(0.0, 4098).collect::<Vec<_>>())
+                .is_none()
+        );
         assert!(Rows::from_parts(0, &[1], &[]).is_none());
     }
 }

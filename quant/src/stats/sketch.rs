@@ -280,7 +280,9 @@ impl Sketch {
         let rows = self.rows.as_ref()?;
         let mut samples = rows.by_channel(self.channels());
         let drawn = samples.first().map_or(0, Vec::len) as u64;
-        samples.iter_mut().for_each(|values| values.retain(|x| x.is_finite()));
+        for values in &mut samples {
+            values.retain(|x| x.is_finite());
+        }
         Some((samples, drawn == self.count / (self.channels() as u64).max(1)))
     }
 

@@ -4,6 +4,7 @@
 use crate::batch::Batch;
 use crate::centre;
 use crate::checkpoint;
+use crate::evaluate::Question;
 use crate::model::{DEPTHS, EMBED, HEADS, HIDDEN, Model, SIDE, TEXT, TEXT_HEADS, TEXT_LAYERS, WINDOW, WORDS};
 use crate::nn::params::Params;
 use crate::nn::tape::{Tape, Workspace};
@@ -53,6 +54,31 @@ fn save_image(scene: &Scene, path: &Path) -> Result<()> {
     Ok(image::save_buffer(path, &scene.image, side, side, image::ColorType::Rgb8)?)
 }
 
+fn save_mask(scene: &Scene, target: usize, path: &Path) -> Result<()> {
+    let pixels: Vec<u8> =
+        scene.ids.iter().map(|id| if usize::from(*id) == target + 1 { 255 } else { 0 }).collect();
+    let side = SIDE as u32;
+    Ok(image::save_buffer(path, &pixels, side, side, image::ColorType::L8)?)
+}
+
+/// Writes scenes and what is asked about them as a folder of samples with masks.
+pub fn pairs(scenes: &[Scene], questions: &[Question], dir: &Path) -> Result<()> {
+    // A folder that is not empty may be somebody's.
+    fs::create_dir_all(dir)?;
+    if fs::read_dir(dir)?.next().is_some() {
+        return Err(format!("{} is not empty; choose another folder with --to", dir.display()).into());
+    }
+    let mut lines = String::new();
+    for (n, question) in questions.iter().enumerate() {
+        let (name, mask) = (format!("{n:04}.png"), format!("{n:04}-mask.png"));
+        let scene = &scenes[question.scene];
+        save_image(scene, &dir.join(&name))?;
+        save_mask(scene, question.expression.target, &dir.join(&mask))?;
+        writeln!(lines, "{}", json!({"image": name, "text": question.expression.text, "mask": mask}))?;
+    }
+    Ok(fs::write(dir.join("samples.jsonl"), lines)?)
+}
+
 /// Scenes with one sentence each, the kinds in turn.
 pub fn calibration_pairs(art: &Art) -> Vec<(Scene, String)> {
     let mut index = 0;
@@ -96,9 +122,7 @@ fn evaluation(art: &Art, dir: &Path) -> Result<()> {
         save_image(&scene, &dir.join(&name))?;
         for (e, letter) in pair.iter().zip(["a", "b"]) {
             let mask = format!("{n:02}{letter}-mask.png");
-            let pixels: Vec<u8> =
-                scene.ids.iter().map(|id| if usize::from(*id) == e.target + 1 { 255 } else { 0 }).collect();
-            image::save_buffer(dir.join(&mask), &pixels, SIDE as u32, SIDE as u32, image::ColorType::L8)?;
+            save_mask(&scene, e.target, &dir.join(&mask))?;
             writeln!(lines, "{}", json!({"image": name, "text": e.text, "mask": mask}))?;
         }
     }

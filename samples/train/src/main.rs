@@ -34,6 +34,7 @@ const USAGE: &str = "bitloupe-train COMMAND [--option value]...
 
   train      train the model, or resume from the checkpoint in --out
   evaluate   measure --model on --count held-out scenes
+  pairs      write those --count scenes, sentences and masks to the folder --to, for `bitloupe eval --samples`
   bundle     write the shipped folder --to with the weights of --model
   parity     write inputs and outputs of two pictures to the file --to
   sheet      draw a contact sheet of training scenes to the file --to
@@ -80,6 +81,11 @@ fn run() -> Result<(), Box<dyn Error>> {
         Some("art") => art::draw(&args.get("from", PathBuf::from("."))?, &options.art),
         Some("train") => train::run(&options),
         Some("evaluate") => evaluate(&options, &weights, args.get("count", 1000)?),
+        Some("pairs") => {
+            let art = sprites::Art::open(&options.art)?;
+            let scenes = held_out(&art, &options, args.get("count", 1000)?);
+            bundle::pairs(&scenes, &evaluate::questions(&scenes, train::TEST_SEED), &to)
+        }
         Some("bundle") => bundle::write(&sprites::Art::open(&options.art)?, &weights, &to),
         Some("parity") => {
             let (params, model) = load(&weights)?;
@@ -95,6 +101,11 @@ fn load(weights: &Path) -> Result<(Params, Model), Box<dyn Error>> {
     let model = Model::new(&mut params, words::vocabulary().len(), 1);
     checkpoint::import(weights, &mut params)?;
     Ok((params, model))
+}
+
+/// Scenes that no training has seen.
+fn held_out(art: &sprites::Art, options: &train::Options, count: usize) -> Vec<scene::Scene> {
+    train::pool(art, train::TEST_SEED, 0, count, Drawings::Known, options.replicas)
 }
 
 /// Measures shipped weights on held-out scenes, then on scenes about drawings that training never used.

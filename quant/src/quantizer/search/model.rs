@@ -74,7 +74,7 @@ impl ChannelModels {
         let shape = Shape {
             cuts: CUTS.iter().map(|&p| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) }).collect(),
             mean: sketch.mean(),
-            std: sketch.std(),
+            std: sketch.std_of(ranks.buckets()),
             factor: sketch.min() >= 0.0 || sketch.max() <= 0.0,
             zeros: sketch.zeros() as f64 / (sketch.finite() as f64).max(1.0),
         };

@@ -71,8 +71,8 @@ impl Session {
                 let own = self.sample_inputs(set, index, None)?;
                 let swapped = self.sample_inputs(set, index, Some(other))?;
                 let overlap = |engine, plan| -> Result<f64, SessionError> {
-                    let own = self.answer(engine, &own, plan, None, cancel)?.0;
-                    let swapped = self.answer(engine, &swapped, plan, None, cancel)?.0;
+                    let own = self.answer(engine, &own, plan, cancel)?;
+                    let swapped = self.answer(engine, &swapped, plan, cancel)?;
                     Ok(own.compare(&swapped).map_or(0.0, |found| found.standing()))
                 };
                 Ok([overlap(&self.base.engine, &none)?, overlap(&fitted.variant.engine, &quantization)?])

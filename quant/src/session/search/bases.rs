@@ -88,7 +88,7 @@ impl Session {
             layer: graph.node(node).name.clone(),
             vectors: BTreeMap::new(),
         }));
-        Ok(self.fit_rewrites(&plan)?.rewrites)
+        Ok(self.fit_rewrites(&plan)?.into_owned().rewrites)
     }
 }
 

@@ -19,11 +19,13 @@ const AT_ONCE: usize = 2;
 
 /// The samples of a sweep.
 pub(super) struct Bench<'b> {
-    session: &'b Session,
-    fitted: &'b FittedPlan,
+    pub(super) session: &'b Session,
+    pub(super) fitted: &'b FittedPlan,
     set: &'b SampleSet,
     places: BTreeMap<usize, Place>,
     keep: Keep,
+    /// Under the plan.
+    whole: Quantization,
     all_but: bool,
 }
 
@@ -55,14 +57,28 @@ impl<'b> Bench<'b> {
         set: &'b SampleSet,
         tasks: &[Task],
         all_but: bool,
-    ) -> Self {
+    ) -> Result<Self, SessionError> {
         let mut places: BTreeMap<usize, Place> = BTreeMap::new();
         for task in tasks {
             *places.entry(task.sample).or_default().left.get_mut() += 1;
         }
         let runs = AT_ONCE * if all_but { 2 } else { 1 };
-        let keep = Keep::within(fitted.variant.graph(), session.kept_cap() / runs);
-        Self { session, fitted, set, places, keep, all_but }
+        let layers = Layers::of(&fitted.variant.engine);
+        let keep = Keep::with(fitted.variant.graph(), session.kept_cap() / runs, |node| layers.wants(node));
+        let whole = session.quantization(fitted)?;
+        Ok(Self { session, fitted, set, places, keep, whole, all_but })
+    }
+
+    /// A run of a mode in which only `sites` are, or are not, quantized.
+    pub(super) fn quantization(&self, sites: &[usize], mode: Mode) -> Result<Quantization, SessionError> {
+        let (engine, all) = (&self.fitted.variant.engine, &self.fitted.params);
+        let chosen = |site: usize| sites.contains(&site) == (mode == Mode::Only);
+        let params: Vec<_> =
+            all.iter().enumerate().map(|(site, params)| params.clone().filter(|_| chosen(site))).collect();
+        Ok(match mode {
+            Mode::Only => Quantization::new(engine, &params)?,
+            Mode::AllBut => self.whole.changed(engine, all, &params)?,
+        })
     }
 
     /// A sample, prepared by the first who asks; whether that was this call.
@@ -110,15 +126,15 @@ impl<'b> Bench<'b> {
             quantized: None,
             base: Base::default(),
         };
-        let quantization = session.quantization(self.fitted)?;
+        let quantization = &self.whole;
         let mut cumulative =
             Cumulative { layers, ready: &ready, engine, cancel, heard: BTreeMap::new(), failed: None };
         let (under_plan, quantized) = if self.all_but {
             let (run, baseline) =
-                engine.baseline(&inputs.values, &quantization, &self.keep, &mut cumulative, cancel)?;
+                engine.baseline(&inputs.values, quantization, &self.keep, &mut cumulative, cancel)?;
             (run.outputs, Some(baseline))
         } else {
-            (engine.run_from(&ready.full, &quantization, &mut cumulative, cancel)?.outputs, None)
+            (engine.run_from(&ready.full, quantization, &mut cumulative, cancel)?.outputs, None)
         };
         let cumulative = cumulative.finish()?;
         let full = ready.full.outputs().to_vec();

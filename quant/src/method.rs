@@ -7,6 +7,7 @@
 mod adalog;
 mod ahcptq;
 mod detptq;
+mod exceptions;
 mod fq_vit;
 mod place;
 mod plain;
@@ -17,6 +18,7 @@ mod repq_vit;
 mod saq_sam;
 
 pub use detptq::EXPONENTS;
+pub use exceptions::{Exceptions, PaperBits, PaperLayers, exceptions};
 pub use place::Place;
 
 use crate::graph::{Graph, RewriteKind};

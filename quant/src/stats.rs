@@ -27,6 +27,7 @@ mod moments;
 mod pages;
 mod percentile;
 mod reduce;
+mod rows;
 mod sentence;
 mod signs;
 mod sketch;

@@ -47,7 +47,7 @@ pub fn run(args: &Fit) -> Result<Outcome> {
     let mut params = if args.exact || args.paper {
         fit(&Distribution::Batches(&batches))?
     } else {
-        let mut sketch = Sketch::new(layout.channels);
+        let mut sketch = Sketch::sampling(layout.channels);
         for batch in &batches {
             sketch.observe(batch.values, batch.layout)?;
         }

@@ -242,12 +242,19 @@ fn sketches() -> Outcome<()> {
                     } else {
                         Layout { outer: site.layout.outer * SAMPLES, ..site.layout }
                     };
-                    let mut sketch = Sketch::new(layout.channels);
-                    if sketch.observe(&values, layout).is_err() {
+                    let schemes = session.schemes(index);
+                    // As calibration does.
+                    let by_shape = schemes.iter().any(|scheme| scheme.family == Family::Ptf);
+                    let mut sketch = if by_shape {
+                        Sketch::sampling(layout.channels)
+                    } else {
+                        Sketch::new(layout.channels)
+                    };
+                    if operand.iter().any(|value| sketch.observe(value.as_slice(), site.layout).is_err()) {
                         continue;
                     }
                     let survey = Survey::new(&sketch);
-                    for scheme in session.schemes(index) {
+                    for scheme in schemes {
                         for bits in [4, 8] {
                             let Ok(bits) = Bits::new(bits) else { continue };
                             let family = quantizer(scheme.family);

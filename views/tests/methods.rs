@@ -5,6 +5,7 @@ mod fake;
 #[path = "support/harness.rs"]
 mod harness;
 
+use bitloupe_quant::method::MethodBits;
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Event, Request};
 use bitloupe_quant::terms::{Bits, Slot};
@@ -61,6 +62,25 @@ fn a_method_for_everything_is_one_edit() {
     assert!(harness.app.notes.back().unwrap().text.contains("undone: repq-vit W4A6"));
     harness.press(&["ctrl-r"]);
     assert_eq!(harness.app.plan_name, "repq-vit W4A6");
+}
+
+#[test]
+fn what_a_paper_does_apart_can_be_asked_for() {
+    let mut harness = ready();
+    harness.keys(&["R", "down", "w", "4", "a", "6", "p", "8", "t", "f", "x", "right", "right", "enter"]);
+    let [Request::Method { bits: asked, .. }] = harness.sent.as_slice() else { panic!("{:?}", harness.sent) };
+    assert_eq!((asked.weights, asked.activations), (bits(4), bits(6)));
+    let exceptions = (asked.patch_embedding, asked.last, asked.softmax);
+    assert_eq!(exceptions, (Some(bits(8)), Some(Bits::FLOAT), Some(bits(3))));
+    harness.settle();
+    assert_eq!(harness.app.plan_name, "repq-vit W4A6, patch 8, last float, softmax 3");
+    // It opens as it was left; what is deleted is the paper's again, and nothing is narrower than 2 bits.
+    harness.keys(&["R", "p", "backspace", "t", "2", "left", "left", "x", "backspace", "enter"]);
+    let asked = harness.sent.iter().find_map(|request| match request {
+        Request::Method { bits, .. } => Some(*bits),
+        _ => None,
+    });
+    assert_eq!(asked, Some(MethodBits::new(bits(4), bits(6))));
 }
 
 #[test]

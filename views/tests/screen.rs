@@ -116,9 +116,18 @@ fn two_plans_side_by_side() {
 }
 
 #[test]
+fn methods_with_bits_of_their_own() {
+    let mut harness = at_work(NoColor, false);
+    harness.press(&["R", "down", "w", "4", "4", "p", "8", "t", "f", "x"]);
+    for (width, height) in [(40, 12), (80, 24), (120, 40)] {
+        insta::assert_snapshot!(format!("methods_exceptions_{width}x{height}"), harness.text(width, height));
+    }
+}
+
+#[test]
 fn methods_of_marked_layers() {
     let mut harness = at_work(NoColor, false);
-    harness.press(&["/", "f", "c", "1", "enter", " ", " ", "R", "down", "tab", "tab"]);
+    harness.press(&["/", "f", "c", "1", "enter", " ", " ", "R", "down", "backtab"]);
     for (width, height) in [(40, 12), (80, 24), (120, 40)] {
         insta::assert_snapshot!(format!("methods_marked_{width}x{height}"), harness.text(width, height));
     }

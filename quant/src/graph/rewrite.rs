@@ -172,6 +172,15 @@ impl Graph {
         self.nodes.iter().filter(|node| node.op.params().contains(&param)).count()
     }
 
+    /// That no other node uses the tensors of these.
+    fn are_apart(&self, nodes: impl IntoIterator<Item = NodeId>) -> Result<(), String> {
+        let mut params = nodes.into_iter().flat_map(|id| self.node(id).op.params());
+        match params.find(|&param| self.users(param) > 1) {
+            Some(param) => Err(format!("{} is shared with other layers", self.param(param).name)),
+            None => Ok(()),
+        }
+    }
+
     /// Gives a tensor new values; refused if other nodes use it too.
     fn set_param(&mut self, id: ParamId, data: Vec<f32>) -> Result<(), String> {
         if self.users(id) > 1 {

@@ -98,6 +98,20 @@ impl Cells {
         }
     }
 
+    /// `(x - q(x))²` of one value.
+    #[inline]
+    pub(super) fn error(&self, x: f64) -> f64 {
+        let level = match self {
+            Self::Uniform { step, lowest, highest } => {
+                (x / step).round_ties_even().clamp(*lowest, *highest) * step
+            }
+            Self::Steps { bounds, levels } => {
+                levels.get(bounds.partition_point(|&bound| bound <= x)).copied().unwrap_or(x)
+            }
+        };
+        (x - level) * (x - level)
+    }
+
     /// Numbers of the cells that `lo` and `hi` fall into; consecutive cells have consecutive numbers.
     pub fn cell_range(&self, lo: f64, hi: f64) -> (i64, i64) {
         let cell = |x: f64| match self {

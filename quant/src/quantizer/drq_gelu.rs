@@ -117,7 +117,7 @@ fn largest(values: impl Iterator<Item = f32>) -> f32 {
 /// From a sketch a channel gets the factor that is best for the tensor.
 fn of_survey(survey: &Survey<'_>, scheme: &Scheme, half: f32) -> Vec<f32> {
     let (sketch, buckets) = (survey.sketch(), survey.coarse());
-    let squares = Squares::new(buckets);
+    let squares = Squares::new(survey.buckets());
     let p = exponent(&scheme.range);
     let scale = search(sketch.max(), half, |twin| {
         // Negative values cost every candidate the same.

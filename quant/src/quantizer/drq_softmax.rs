@@ -133,7 +133,7 @@ fn search(bits: Bits, paper: bool, cost: impl Fn(&Regions) -> f64) -> f32 {
 
 fn of_survey(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> f32 {
     let buckets = survey.coarse();
-    let squares = Squares::new(buckets);
+    let squares = Squares::new(survey.buckets());
     let p = exponent(&scheme.range);
     search(bits, scheme.paper, |regions| {
         let cells = regions.cells();

@@ -24,6 +24,7 @@ use super::grid::Grid;
 use super::params::Params;
 use super::pieces::{Pieces, check_levels, levels_of, round_within};
 use super::scheme::{Family, Granularity, RangeSearch, Scheme};
+use super::survey::Survey;
 use super::{Quantizer, check_family};
 use crate::terms::{Bits, Layout};
 use std::collections::BTreeMap;
@@ -226,7 +227,7 @@ impl Quantizer for Rorq {
             return Err(QuantizerError::Unsupported { family: self.name(), range });
         }
         let found = match data {
-            Distribution::Sketch(sketch) => groups::of_buckets(&sketch.buckets(), scheme.paper),
+            Distribution::Sketch(sketch) => groups::of_buckets(Survey::new(sketch).buckets(), scheme.paper),
             Distribution::Survey(survey) => groups::of_buckets(survey.buckets(), scheme.paper),
             Distribution::Raw { .. } | Distribution::Batches(_) => {
                 // The original looks at the first batch only; more of the data is no worse.

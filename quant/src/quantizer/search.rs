@@ -7,6 +7,7 @@ mod cost;
 mod divergence;
 mod error;
 mod model;
+mod power;
 mod range;
 mod shape;
 mod shrink;
@@ -79,7 +80,7 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
         RangeSearch::Percentile(levels) => {
-            let (ranks, coarse) = (survey.ranks(), survey.coarse());
+            let (ranks, squares) = (survey.ranks(), Squares::new(survey.buckets()));
             let candidates = levels.iter().map(|&p| {
                 let at = |p| if ranks.is_empty() { 0.0 } else { ranks.percentile(p) as f32 };
                 let (lo, hi) = (at(1.0 - p), at(p));
@@ -89,13 +90,15 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
                     Grid::over(lo, hi, bits)
                 }
             });
-            least(candidates, |grid| bucket_error(coarse, &Cells::uniform(grid), 2.0))
+            least(candidates, |grid| squares.error(&Cells::uniform(grid)))
                 .unwrap_or_else(|| Grid::constant(0.0, bits))
         }
         RangeSearch::Mse { p } | RangeSearch::Ema { p: Some(p), .. } | RangeSearch::Bounded { p } => {
             // Beyond 8 bits a look-up per level costs more than the finer grid of candidates is worth.
             if scheme.symmetric || bits.levels().is_none_or(|levels| levels > 256) {
-                return least_error(Data::Buckets(survey.coarse()), lo, hi, *p, bits, scheme.symmetric);
+                // A step of 8 bits is about as wide as a coarse bucket.
+                let buckets = if *p == 2.0 { survey.buckets() } else { survey.coarse() };
+                return least_error(Data::Buckets(buckets), lo, hi, *p, bits, scheme.symmetric);
             }
             let buckets = (survey.buckets(), survey.coarse());
             let (lo, hi) = least_range_of_buckets(buckets, (lo, hi), *p, bits);
@@ -115,6 +118,11 @@ pub(super) fn of_sketch(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Gri
     }
 }
 
+/// Whether it holds zeros and nothing else.
+fn is_zero(bucket: &Bucket) -> bool {
+    bucket.lo == 0.0 && bucket.hi == 0.0
+}
+
 /// At most about 512 buckets plus one per gap: neighbours are joined while together they are narrower than 1/512
 /// of the range. Near zero the buckets of a sketch are far narrower than any step of a grid.
 pub(super) fn coarse(buckets: &[Bucket]) -> Vec<Bucket> {
@@ -127,7 +135,7 @@ pub(super) fn coarse(buckets: &[Bucket]) -> Vec<Bucket> {
     for bucket in buckets {
         match joined.last_mut() {
             // Exact zeros stay by themselves: they have no error.
-            Some(open) if bucket.lo < bucket.hi && open.lo < open.hi && bucket.hi - open.lo <= widest => {
+            Some(open) if !is_zero(bucket) && !is_zero(open) && bucket.hi - open.lo <= widest => {
                 open.hi = bucket.hi;
                 open.count += bucket.count;
             }

@@ -107,8 +107,10 @@ fn fit_values(data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Ve
                 let values = group(batch.values, batch.layout, scheme.granularity, c);
                 search::batch_range(&values, side, scheme, bits)
             };
-            let ranges = batches.iter().filter_map(range);
-            let (lo, hi) = search::joint_range(ranges, &scheme.range).unwrap_or((0.0, 0.0));
+            // In their order: the average is one of rounded numbers.
+            let ranges: Vec<Option<(f32, f32)>> = batches.par_iter().map(range).collect();
+            let (lo, hi) =
+                search::joint_range(ranges.into_iter().flatten(), &scheme.range).unwrap_or((0.0, 0.0));
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         };
         return Ok((0..groups).into_par_iter().map(fit).collect());
@@ -156,8 +158,9 @@ fn fit_group(values: &[f32], side: Side, scheme: &Scheme, bits: Bits) -> Grid {
             // A matter of histograms anyway: of the same buckets as from a sketch, so that both give one range.
             let mut sketch = Sketch::new(1);
             let seen = sketch.observe(values, Layout::tensor(values.len()));
-            let buckets = if seen.is_ok() { sketch.buckets() } else { Vec::new() };
-            let (lo, hi) = search::kl_range(&buckets, lo, hi, bits);
+            let survey = Survey::new(&sketch);
+            let buckets = if seen.is_ok() { survey.buckets() } else { &[] };
+            let (lo, hi) = search::kl_range(buckets, lo, hi, bits);
             Grid::containing_zero(lo, hi, bits, scheme.symmetric)
         }
         RangeSearch::Shrink | RangeSearch::Omse => {

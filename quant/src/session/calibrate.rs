@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::{Session, SessionError, lock};
+use super::{Session, SessionError, choices, lock};
 use crate::data::SampleSet;
 use crate::exec::{Cancel, Engine, Quantization, Tap, Value};
 use crate::graph::{Graph, Node, NodeId};
@@ -34,6 +34,8 @@ pub struct SiteStats {
 struct Watch {
     layout: Layout,
     sites: Vec<usize>,
+    /// Whether one of them is fitted on the shapes of its channels.
+    shapes: bool,
 }
 
 /// Which nodes are watched how.
@@ -52,17 +54,23 @@ impl Watches {
             let Some(operand) = site.operand.filter(|_| wanted(index)) else { continue };
             let node = graph.node(site.node).inputs[operand];
             let at = *found.entry((node, site.layout)).or_insert_with(|| {
-                made.watches.push(Watch { layout: site.layout, sites: Vec::new() });
+                made.watches.push(Watch { layout: site.layout, sites: Vec::new(), shapes: false });
                 made.by_node[node.index()].push(made.watches.len() - 1);
                 made.watches.len() - 1
             });
-            made.watches[at].sites.push(index);
+            let watch = &mut made.watches[at];
+            watch.sites.push(index);
+            watch.shapes |= choices::looks_at_shapes(site, &graph.node(site.node).op);
         }
         made
     }
 
     fn sketches(&self) -> Vec<Sketch> {
-        self.watches.iter().map(|w| Sketch::new(w.layout.channels)).collect()
+        let of = |watch: &Watch| {
+            let channels = watch.layout.channels;
+            if watch.shapes { Sketch::sampling(channels) } else { Sketch::new(channels) }
+        };
+        self.watches.iter().map(of).collect()
     }
 }
 
@@ -176,7 +184,7 @@ impl Session {
             let shape = &graph.node(node).shape;
             let layout = Layout::axis(shape, axis).unwrap_or_else(|_| Layout::tensor(shape.iter().product()));
             watches.by_node[node.index()].push(watches.watches.len());
-            watches.watches.push(Watch { layout, sites: Vec::new() });
+            watches.watches.push(Watch { layout, sites: Vec::new(), shapes: false });
         }
         let todo: Vec<usize> = (0..set.len()).collect();
         self.observe(engine, &watches, set, &todo, &Cancel::default(), &mut |_, _| {})

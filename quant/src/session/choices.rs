@@ -73,6 +73,11 @@ pub(super) fn schemes(site: &Site, op: &Op) -> Vec<Scheme> {
     found
 }
 
+/// Whether something that a site can be given is fitted on the shapes of its channels.
+pub(super) fn looks_at_shapes(site: &Site, op: &Op) -> bool {
+    schemes(site, op).iter().any(|scheme| scheme.family == Family::Ptf)
+}
+
 /// Whether a quantizer is one for a site: its family suits the role, and a grid per channel has channels that an integer
 /// kernel could fold. Says nothing about how good it is.
 pub fn fits(scheme: &Scheme, slot: Slot, role: Role, has_channels: bool) -> bool {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::explain::SiteExplanation;
 use crate::eval::answer::{Answer, Metric};
-use crate::method::MethodBits;
+use crate::method::{Exceptions, MethodBits};
 use crate::plan::{Kept, Plan, Rewrite};
 use crate::quantizer::Scheme;
 use crate::terms::{Bits, Class, Role, SiteId};
@@ -270,6 +270,8 @@ pub struct MethodView {
     pub source: &'static str,
     /// Which roles are treated how.
     pub treatment: &'static [(&'static str, &'static str)],
+    /// What its paper does where bits of their own can be asked for.
+    pub exceptions: Exceptions,
 }
 
 /// A rewrite that can be switched on.

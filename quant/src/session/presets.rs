@@ -43,10 +43,15 @@ impl Session {
     }
 
     /// The methods, for a list.
-    pub(super) fn method_views() -> Vec<MethodView> {
+    pub(super) fn method_views(&self) -> Vec<MethodView> {
         method::METHODS
             .iter()
-            .map(|m| MethodView { name: m.name(), source: m.source(), treatment: m.treatment() })
+            .map(|&m| MethodView {
+                name: m.name(),
+                source: m.source(),
+                treatment: m.treatment(),
+                exceptions: method::exceptions(m, &self.model.graph),
+            })
             .collect()
     }
 

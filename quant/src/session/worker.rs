@@ -467,7 +467,7 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>, kept: Kept) -> Mo
         recovered,
         kept,
         presets: session.presets(),
-        methods: Session::method_views(),
+        methods: session.method_views(),
         rewrites: session.rewrite_views(),
         weight_schemes: choices::weight_schemes(),
         activation_schemes: choices::activation_schemes(),

@@ -3,7 +3,8 @@
 //! One safetensors file: `__metadata__` holds `format` (`bitloupe-stats/1`) and `statistics`, a JSON text with
 //! fingerprints, samples and sites; site number `i` of it owns the tensors `i.pages` (u64 counts, 256 a page),
 //! `i.finite` (u64 per channel), `i.sum`, `i.squares` (exact sums, 33 bytes per channel), `i.top`, `i.bottom`
-//! (f32, 8 per channel; bottom negated) and `i.largest`, `i.smallest` (f32, at most 256; smallest negated).
+//! (f32, 8 per channel; bottom negated) and `i.largest`, `i.smallest` (f32, at most 256; smallest negated). Sites whose rows
+//! are sampled also own `i.rows` (f32 per row and channel) and `i.priorities` (u64 per row, ascending).
 
 mod decode;
 mod encode;
@@ -19,6 +20,10 @@ use std::path::Path;
 
 /// Value of `format` in the file.
 const FORMAT: &str = "bitloupe-stats/1";
+
+/// Tensors that only some sites have.
+const ROWS: &str = "rows";
+const PRIORITIES: &str = "priorities";
 
 /// Sketches of all sites of a model over a calibration set.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -4,7 +4,8 @@ use super::buckets::Bucket;
 use super::sketch::Sketch;
 
 /// The sorted values of a sketch, as far as it knows them: exact within the tails and at zero, elsewhere
-/// spread evenly over their bucket (off by at most 1/256 of the value).
+/// spread evenly over their bucket (off by at most 1/256 of the value). Buckets are what is left of them beside the tails,
+/// whose values are buckets of their own, without width.
 #[derive(Debug, Clone)]
 pub struct Ranks {
     buckets: Vec<Bucket>,
@@ -25,7 +26,8 @@ impl Sketch {
 impl Ranks {
     /// Prepares the ranks of `sketch`; worth keeping for more than one question.
     pub fn new(sketch: &Sketch) -> Self {
-        let buckets = sketch.buckets();
+        let (smallest, largest) = (sketch.smallest(), sketch.largest());
+        let buckets = sharpened(sketch.buckets(), &smallest, &largest);
         let upto = buckets
             .iter()
             .scan(0_u64, |total, bucket| {
@@ -33,7 +35,7 @@ impl Ranks {
                 Some(*total)
             })
             .collect();
-        Self { buckets, upto, smallest: sketch.smallest(), largest: sketch.largest() }
+        Self { buckets, upto, smallest, largest }
     }
 
     /// The number of values.
@@ -79,5 +81,70 @@ impl Ranks {
         // What is not in a tail lies between the two.
         let low = self.smallest.last().map_or(value, |&low| value.max(f64::from(low)));
         self.largest.last().map_or(low, |&high| low.min(f64::from(high)))
+    }
+}
+
+/// Ascending buckets with the outermost values in the place of their counts; `smallest` ascends, `largest` descends.
+fn sharpened(mut buckets: Vec<Bucket>, smallest: &[f32], largest: &[f32]) -> Vec<Bucket> {
+    let top =
+        split_off(buckets.iter_mut().rev(), largest, |bucket, x| bucket.hi = x.clamp(bucket.lo, bucket.hi));
+    let bottom =
+        split_off(buckets.iter_mut(), smallest, |bucket, x| bucket.lo = x.clamp(bucket.lo, bucket.hi));
+    let rest = buckets.into_iter().filter(|bucket| bucket.count > 0);
+    bottom.into_iter().chain(rest).chain(top.into_iter().rev()).collect()
+}
+
+/// Takes `values`, the outermost first, out of the counts of buckets in the same order: what no bucket holds any more is not
+/// among them. `cut` moves the end of a bucket that holds others, too. Equal values are one bucket.
+fn split_off<'b>(
+    buckets: impl Iterator<Item = &'b mut Bucket>,
+    values: &[f32],
+    cut: impl Fn(&mut Bucket, f64),
+) -> Vec<Bucket> {
+    let mut points: Vec<Bucket> = Vec::with_capacity(values.len());
+    let mut values = values.iter().map(|&x| f64::from(x));
+    for bucket in buckets {
+        let taken = usize::try_from(bucket.count).unwrap_or(usize::MAX);
+        for x in values.by_ref().take(taken) {
+            bucket.count -= 1;
+            cut(bucket, x);
+            match points.last_mut() {
+                Some(last) if last.lo == x => last.count += 1,
+                _ => points.push(Bucket { lo: x, hi: x, count: 1 }),
+            }
+        }
+        if values.len() == 0 {
+            break;
+        }
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sharpened;
+    use crate::stats::Bucket;
+
+    #[test]
+    fn known_values_are_points_and_the_rest_stays_between_them() {
+        let bucket = |lo: f64, hi: f64, count: u64| Bucket { lo, hi, count };
+        let buckets = vec![bucket(-2.0, -1.0, 3), bucket(0.0, 0.0, 2), bucket(1.0, 2.0, 5)];
+        let found = sharpened(buckets.clone(), &[-1.75, -1.5], &[2.0, 2.0, 1.5]);
+        let expected = [
+            bucket(-1.75, -1.75, 1),
+            bucket(-1.5, -1.5, 1),
+            bucket(-1.5, -1.0, 1),
+            bucket(0.0, 0.0, 2),
+            bucket(1.0, 1.5, 2),
+            bucket(1.5, 1.5, 1),
+            bucket(2.0, 2.0, 2),
+        ];
+        assert_eq!(found, expected);
+        // Tails that reach each other: every value once.
+        let values = [-1.75, -1.5, -1.25, 0.0, 0.0, 1.0, 1.125, 1.5, 2.0, 2.0];
+        let descending: Vec<f32> = values[4..].iter().rev().copied().collect();
+        let found = sharpened(buckets, &values[..7], &descending);
+        assert_eq!(found.iter().map(|b| b.count).sum::<u64>(), 10);
+        assert!(found.iter().all(|b| b.lo == b.hi) && found.windows(2).all(|pair| pair[0].hi <= pair[1].lo));
     }
 }

@@ -5,6 +5,7 @@ use super::channels::{Channels, Partial};
 use super::error::StatsError;
 use super::extremes::{Tail, Tops};
 use super::pages::Pages;
+use super::rows::Rows;
 use crate::exec::kernels::dispatch::multiversion;
 use crate::terms::Layout;
 use std::cell::RefCell;
@@ -19,7 +20,8 @@ const FEW: usize = 512;
 ///
 /// Holds counts in buckets of the value's own bits (at most 1/256 of the value wide), exact counts of zeros and
 /// non-finite values, the [`TAIL`](super::TAIL) extreme values of the tensor, and per channel the
-/// [`CHANNEL_TAIL`](super::CHANNEL_TAIL) extreme values and the moments. One pass, no range in advance.
+/// [`CHANNEL_TAIL`](super::CHANNEL_TAIL) extreme values and the moments; if asked for, also a sample of rows. One pass, no
+/// range in advance.
 ///
 /// Two sketches of the same samples are equal bit for bit, whatever the order of the samples, the threads and
 /// the merges were, as long as [`Sketch::observe`] is called once per sample and site: within a call partial
@@ -32,6 +34,8 @@ pub struct Sketch {
     pub(super) channels: Channels,
     /// The largest values, and the largest of the negated values.
     pub(super) tails: [Tail; 2],
+    /// Of everything that was counted, if it is wanted.
+    pub(super) rows: Option<Rows>,
 }
 
 /// Exact counts of values that have no place in the buckets.
@@ -85,7 +89,14 @@ impl Sketch {
             pages: Pages::new(),
             channels: Channels::new(channels),
             tails: [Tail::new(), Tail::new()],
+            rows: None,
         }
+    }
+
+    /// The same with a sample of rows, which shows the shape of every channel: 32 to 2048 rows, by the number of channels.
+    /// Tensors of one channel have none.
+    pub fn sampling(channels: usize) -> Self {
+        Self { rows: (channels > 1).then(|| Rows::new(channels)), ..Self::new(channels) }
     }
 
     /// Takes the values of one sample into account.
@@ -129,6 +140,9 @@ impl Sketch {
             }
         }
         partial.finish(&mut self.channels, layout);
+        if let Some(rows) = &mut self.rows {
+            rows.observe(values, layout);
+        }
     }
 
     /// Finite values from index `first` on, cut where the channel changes.
@@ -155,9 +169,16 @@ impl Sketch {
         }
     }
 
-    /// Adds what another sketch of the same site saw.
+    /// Adds what another sketch of the same site saw. If one of them counted values without sampling rows, there is no
+    /// sample of all.
     pub fn merge(&mut self, other: &Self) -> Result<(), StatsError> {
         self.channels.merge(&other.channels)?;
+        match (&mut self.rows, &other.rows) {
+            (Some(rows), Some(more)) => rows.merge(more),
+            (None, Some(more)) if self.count == 0 => self.rows = Some(more.clone()),
+            (Some(_), None) if other.count > 0 => self.rows = None,
+            _ => {}
+        }
         self.count = self.count.saturating_add(other.count);
         self.pages.merge(&other.pages);
         let (ours, theirs) = (&mut self.special, &other.special);
@@ -252,6 +273,17 @@ impl Sketch {
     /// The largest values of channel `c` in descending order, at most [`CHANNEL_TAIL`](super::CHANNEL_TAIL).
     pub fn channel_largest(&self, c: usize) -> Vec<f32> {
         self.channels.top.get(c).map_or_else(Vec::new, |top| top.values().collect())
+    }
+
+    /// Finite values of every channel that were drawn from all of it, and whether they are all; `None` without a sample.
+    pub(crate) fn channel_samples(&self) -> Option<(Vec<Vec<f32>>, bool)> {
+        let rows = self.rows.as_ref()?;
+        let mut samples = rows.by_channel(self.channels());
+        let drawn = samples.first().map_or(0, Vec::len) as u64;
+        for values in &mut samples {
+            values.retain(|x| x.is_finite());
+        }
+        Some((samples, drawn == self.count / (self.channels() as u64).max(1)))
     }
 
     /// The smallest values of the tensor in ascending order, at most [`TAIL`](super::TAIL).

@@ -15,6 +15,7 @@ mod lavt;
 mod pictures;
 mod published;
 mod renamed;
+mod rewrites;
 mod roles;
 mod sam;
 mod swin;

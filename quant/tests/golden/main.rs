@@ -17,8 +17,10 @@ mod ranges;
 mod regions;
 mod repq;
 mod rewrites;
+mod sketches;
 
 use ledger::{Ledger, Section};
+use sketches::Holds::{Gelu, Input, Other, Probabilities};
 use std::process::ExitCode;
 
 /// A golden file and what is compared with it.
@@ -47,6 +49,39 @@ const CHECKS: &[Check] = &[
     ("smoothquant", ranges::smoothquant),
     ("repq", rewrites::repq),
     ("smoothquant", rewrites::smoothquant),
+    ("adalog", |golden| sketches::check(golden, &[("gelu", Gelu)])),
+    ("cag", |golden| sketches::check(golden, &[("in.a0", Input), ("in.a1", Input)])),
+    ("fqvit", |golden| sketches::check(golden, &[("ptf.x", Input)])),
+    ("hluq", |golden| sketches::check(golden, &[("in.x0", Gelu), ("in.x1", Gelu), ("in.wide", Gelu)])),
+    ("lnq_own", |golden| {
+        sketches::check(golden, &[("in.a0", Probabilities), ("in.a1", Probabilities), ("in.v0", Other)]);
+    }),
+    ("ptq4ris", |golden| {
+        let picture = [("in.vis.qkv.x", Input), ("in.vis.fc1.x", Input), ("in.vis.fc2.x", Gelu)];
+        sketches::check(golden, &picture);
+        let attention = [("in.vis.sv.A", Probabilities), ("in.vis.sv.B", Other), ("in.vis.qk.B", Other)];
+        sketches::check(golden, &attention);
+        sketches::check(golden, &[("in.text", Input), ("in.text_q", Other), ("in.dec.a0", Other)]);
+    }),
+    ("ptq4sam", |golden| {
+        sketches::check(golden, &[("in.ln0", Input), ("in.ln1", Input), ("in.gelu0", Gelu)]);
+        let maps = [("in.softmax0", Probabilities), ("in.softmax1", Probabilities)];
+        sketches::check(golden, &maps);
+        sketches::check(
+            golden,
+            &[("in.softmax_i2t0", Probabilities), ("in.bimodal", Other), ("in.v0", Other)],
+        );
+    }),
+    ("ptq4vit_calib", |golden| {
+        sketches::check(golden, &[("qkv.b8.x", Input), ("fc2.b8.x", Gelu), ("sv.b8.A", Probabilities)]);
+    }),
+    ("ptq4vit_twin", |golden| sketches::check(golden, &[("gelu.x", Gelu), ("softmax.A", Probabilities)])),
+    ("repq", |golden| {
+        sketches::check(golden, &[("in.ln", Input), ("in.reparam_x", Input), ("in.gelu", Gelu)]);
+        sketches::check(golden, &[("in.softmax", Probabilities), ("in.k", Other)]);
+    }),
+    ("saq_pcc", |golden| sketches::check(golden, &[("in.q", Other), ("in.k", Other)])),
+    ("smoothquant", |golden| sketches::check(golden, &[("in.x", Input)])),
 ];
 
 fn main() -> ExitCode {

@@ -39,12 +39,20 @@ pub enum Field {
     Weights,
     /// Bits of activations.
     Activations,
+    /// Bits of the layers that read the picture.
+    Patches,
+    /// Bits of the last layers.
+    Last,
+    /// Bits of attention probabilities.
+    Softmax,
     /// What it is applied to.
     Scope,
 }
 
 impl Field {
-    const ALL: [Self; 3] = [Self::Weights, Self::Activations, Self::Scope];
+    /// From the first line to the last.
+    pub const ALL: [Self; 6] =
+        [Self::Weights, Self::Activations, Self::Patches, Self::Last, Self::Softmax, Self::Scope];
 
     fn step(self, by: isize) -> Self {
         let place = Self::ALL.iter().position(|field| *field == self).unwrap_or(0) as isize;
@@ -64,8 +72,25 @@ pub struct MethodForm {
     pub weights: u8,
     /// Bits of activations.
     pub activations: u8,
+    /// Bits of the layers that read the picture; none: as the method's paper.
+    pub patches: Option<Bits>,
+    /// Bits of the last layers; none: as the method's paper.
+    pub last: Option<Bits>,
+    /// Bits of attention probabilities; none: as the method's paper.
+    pub softmax: Option<Bits>,
     /// What it is applied to.
     pub scope: Scope,
+}
+
+/// What the bits of an exception can be: as the paper, a width, or none.
+pub fn exception_choices() -> impl Iterator<Item = Option<Bits>> {
+    let widths = WIDTHS.filter_map(|width| Bits::new(width).ok());
+    std::iter::once(None).chain(widths.chain([Bits::FLOAT]).map(Some))
+}
+
+/// A width in words.
+pub fn width_word(bits: Bits) -> String {
+    if bits.is_float() { "float".to_owned() } else { bits.to_string() }
 }
 
 impl MethodForm {
@@ -74,18 +99,43 @@ impl MethodForm {
         format!("W{}A{}", self.weights, self.activations)
     }
 
+    /// The method's name with its bits and what was asked for instead of the paper's: `repq-vit W4A8, last 8`.
+    pub fn named(&self, method: &str) -> String {
+        let mut name = format!("{method} {}", self.bits());
+        for (word, bits) in [("patch", self.patches), ("last", self.last), ("softmax", self.softmax)] {
+            if let Some(bits) = bits {
+                name.push_str(&format!(", {word} {}", width_word(bits)));
+            }
+        }
+        name
+    }
+
+    /// The bits of an exception, where the cursor is on one.
+    const fn exception(&mut self) -> Option<&mut Option<Bits>> {
+        match self.field {
+            Field::Patches => Some(&mut self.patches),
+            Field::Last => Some(&mut self.last),
+            Field::Softmax => Some(&mut self.softmax),
+            Field::Weights | Field::Activations | Field::Scope => None,
+        }
+    }
+
     fn set_width(&mut self, width: u8) {
         match self.field {
             Field::Weights => self.weights = width,
             Field::Activations => self.activations = width,
-            Field::Scope => {}
+            _ => {
+                if let Some(exception) = self.exception() {
+                    *exception = Bits::new(width).ok();
+                }
+            }
         }
     }
 
     const fn width(&self) -> u8 {
         match self.field {
             Field::Weights => self.weights,
-            Field::Activations | Field::Scope => self.activations,
+            _ => self.activations,
         }
     }
 }
@@ -113,6 +163,9 @@ impl App {
             field: Field::Weights,
             weights: usual_width(&plan, true),
             activations: usual_width(&plan, false),
+            patches: None,
+            last: None,
+            softmax: None,
             scope: Scope::Everything,
         });
         form.field = Field::Weights;
@@ -167,6 +220,19 @@ impl App {
             // `w4a8` can be typed as it is written.
             KeyCode::Char('w') if !control => form.field = Field::Weights,
             KeyCode::Char('a') if !control => form.field = Field::Activations,
+            KeyCode::Char('p') if !control => form.field = Field::Patches,
+            KeyCode::Char('t') if !control => form.field = Field::Last,
+            KeyCode::Char('x') if !control => form.field = Field::Softmax,
+            KeyCode::Char('f') if !control => {
+                if let Some(exception) = form.exception() {
+                    *exception = Some(Bits::FLOAT);
+                }
+            }
+            KeyCode::Backspace | KeyCode::Delete => {
+                if let Some(exception) = form.exception() {
+                    *exception = None;
+                }
+            }
             KeyCode::Char('s') if !control => {
                 form.field = Field::Scope;
                 self.next_scope(form);
@@ -188,6 +254,13 @@ impl App {
             let place = scopes.iter().position(|scope| *scope == form.scope).unwrap_or(0);
             let next = place.saturating_add_signed(by).min(scopes.len().saturating_sub(1));
             form.scope = scopes.get(next).copied().unwrap_or_default();
+            return;
+        }
+        if let Some(exception) = form.exception() {
+            let choices: Vec<Option<Bits>> = exception_choices().collect();
+            let place = choices.iter().position(|choice| choice == exception).unwrap_or(0);
+            let next = place.saturating_add_signed(by).min(choices.len().saturating_sub(1));
+            *exception = choices.get(next).copied().flatten();
             return;
         }
         let width = i16::from(form.width()) + by as i16;
@@ -220,9 +293,10 @@ impl App {
             (Some(sites), part)
         };
         let generation = self.next_generation();
-        let name = format!("{} {}", method.name, form.bits());
+        let name = form.named(method.name);
         self.asked = Some(Asked { generation, name, scope, part });
-        let bits = MethodBits::new(weights, activations);
+        let (patch_embedding, last, softmax) = (form.patches, form.last, form.softmax);
+        let bits = MethodBits { weights, activations, patch_embedding, last, softmax };
         vec![Effect::Send(Request::Method { generation, method: method.name.to_owned(), bits })]
     }
 

@@ -6,9 +6,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::{popup, text};
-use crate::app::methods::WIDTHS;
+use crate::app::methods::{WIDTHS, exception_choices, width_word};
 use crate::app::{App, Field, MethodForm, Scope};
+use bitloupe_quant::method::{PaperBits, PaperLayers};
 use bitloupe_quant::session::messages::{MethodView, ModelView};
+use bitloupe_quant::terms::Bits;
 
 /// Names fit here.
 const NAMES: u16 = 14;
@@ -16,6 +18,10 @@ const NAMES: u16 = 14;
 const WIDE: u16 = 56;
 /// Words before the fields.
 const LABEL: usize = 12;
+/// From this height on all fields have room below the names.
+const TALL: u16 = 14;
+/// Fields that are shown where there is less; the one with the cursor is among them.
+const FEW_FIELDS: usize = 3;
 
 pub(super) fn draw(app: &App, form: &MethodForm, area: Rect, buffer: &mut Buffer) {
     let Some(model) = &app.model else { return };
@@ -27,11 +33,13 @@ pub(super) fn draw(app: &App, form: &MethodForm, area: Rect, buffer: &mut Buffer
     let inside = width.saturating_sub(NAMES + 3);
     let lines = if wide { most_lines(app, inside) } else { 0 }.max(model.methods.len()) as u16;
     let title = " Methods (u takes one back) ";
-    let inner = popup::open(app, title, (width, lines + 7), area, buffer);
+    let all = Field::ALL.len();
+    let inner = popup::open(app, title, (width, lines + 4 + all as u16), area, buffer);
+    let shown = if inner.height >= TALL { all } else { FEW_FIELDS };
     let [top, _, fields, hints] = Layout::vertical([
         Constraint::Min(1),
         Constraint::Length(u16::from(inner.height > 8)),
-        Constraint::Length(3),
+        Constraint::Length(shown as u16),
         Constraint::Length(1),
     ])
     .areas(inner);
@@ -43,7 +51,10 @@ pub(super) fn draw(app: &App, form: &MethodForm, area: Rect, buffer: &mut Buffer
         about.width = about.width.saturating_sub(1);
         Paragraph::new(told).wrap(Wrap { trim: false }).render(about, buffer);
     }
-    for (row, line) in field_lines(app, form, wide).into_iter().enumerate().take(usize::from(fields.height)) {
+    let place = Field::ALL.iter().position(|field| *field == form.field).unwrap_or(0);
+    let first = (place + 1).saturating_sub(shown);
+    let lines = field_lines(app, form, method, wide);
+    for (row, line) in lines.into_iter().skip(first).take(usize::from(fields.height)).enumerate() {
         line.render(Rect { y: fields.y + row as u16, height: 1, ..fields }, buffer);
     }
     hint_line(app, form, method, usize::from(hints.width)).render(hints, buffer);
@@ -85,27 +96,70 @@ fn most_lines(app: &App, width: u16) -> usize {
     methods.iter().map(lines).max().unwrap_or(0)
 }
 
-fn field_lines(app: &App, form: &MethodForm, wide: bool) -> Vec<Line<'static>> {
+/// In the order of [`Field::ALL`].
+fn field_lines(app: &App, form: &MethodForm, method: &MethodView, wide: bool) -> Vec<Line<'static>> {
+    let paper = &method.exceptions;
+    let exception = |(word, key), field, bits, paper: &PaperLayers| {
+        exception_line(app, (word, key), bits, paper, form.field == field, wide)
+    };
     vec![
         widths(app, "weights", form.weights, form.field == Field::Weights),
         widths(app, "activations", form.activations, form.field == Field::Activations),
+        exception(("patch", 'p'), Field::Patches, form.patches, &paper.patch_embedding),
+        exception(("last", 't'), Field::Last, form.last, &paper.last),
+        exception(("softmax", 'x'), Field::Softmax, form.softmax, &paper.softmax),
         scopes(app, form, wide),
     ]
 }
 
-/// The name of a field; its first letter goes there.
-fn label(app: &App, word: &str, focused: bool) -> Vec<Span<'static>> {
+/// The name of a field; the letter `key` of it goes there.
+fn label(app: &App, word: &str, key: char, focused: bool) -> Vec<Span<'static>> {
     let theme = &app.theme;
     let sign = if focused { theme.glyphs.folded } else { " " };
-    let (first, rest) = word.split_at(word.len().min(1));
+    let style = if focused { theme.strong() } else { theme.dim() };
+    let (before, after) = word.split_once(key).unwrap_or((word, ""));
+    let room = LABEL.saturating_sub(before.len() + 1);
     vec![
         Span::styled(format!(" {sign} "), theme.accent()),
-        Span::styled(first.to_owned(), theme.key()),
-        Span::styled(
-            format!("{rest:<width$}", width = LABEL - 1),
-            if focused { theme.strong() } else { theme.dim() },
-        ),
+        Span::styled(before.to_owned(), style),
+        Span::styled(key.to_string(), theme.key()),
+        Span::styled(format!("{after:<room$}"), style),
     ]
+}
+
+/// What the paper says about some layers, in few words.
+fn of_paper(paper: &PaperLayers) -> String {
+    let word = |bits: PaperBits| match bits {
+        PaperBits::AsAsked => "as all".to_owned(),
+        PaperBits::Always(bits) => width_word(bits),
+        PaperBits::Varies => "varies".to_owned(),
+    };
+    match (paper.weights, paper.activations) {
+        (Some(w), Some(a)) if w != a => format!("W {}, A {}", word(w), word(a)),
+        (Some(bits), _) | (None, Some(bits)) => word(bits),
+        (None, None) => "none here".to_owned(),
+    }
+}
+
+/// Bits of layers that the paper may treat apart.
+fn exception_line(
+    app: &App,
+    (word, key): (&str, char),
+    bits: Option<Bits>,
+    paper: &PaperLayers,
+    focused: bool,
+    wide: bool,
+) -> Line<'static> {
+    let mut spans = label(app, word, key, focused);
+    // In a narrow box only the chosen one has room; the keys go through them all the same.
+    for offered in exception_choices().filter(|offered| wide || *offered == bits) {
+        let word = match offered {
+            None => format!("paper: {}", of_paper(paper)),
+            Some(bits) => width_word(bits),
+        };
+        spans.push(choice(app, &word, offered == bits, focused));
+    }
+    Line::from(spans)
 }
 
 fn choice(app: &App, word: &str, chosen: bool, focused: bool) -> Span<'static> {
@@ -118,7 +172,7 @@ fn choice(app: &App, word: &str, chosen: bool, focused: bool) -> Span<'static> {
 }
 
 fn widths(app: &App, word: &str, width: u8, focused: bool) -> Line<'static> {
-    let mut spans = label(app, word, focused);
+    let mut spans = label(app, word, word.chars().next().unwrap_or(' '), focused);
     spans.extend(WIDTHS.map(|other| choice(app, &other.to_string(), other == width, focused)));
     spans.push(Span::styled(" bits", app.theme.dim()));
     Line::from(spans)
@@ -126,7 +180,7 @@ fn widths(app: &App, word: &str, width: u8, focused: bool) -> Line<'static> {
 
 fn scopes(app: &App, form: &MethodForm, wide: bool) -> Line<'static> {
     let focused = form.field == Field::Scope;
-    let mut spans = label(app, "scope", focused);
+    let mut spans = label(app, "scope", 's', focused);
     let offered = app.scopes();
     // In a narrow box only the chosen one has room; the key goes through them all the same.
     for scope in offered.iter().copied().filter(|scope| wide || *scope == form.scope) {
@@ -154,8 +208,15 @@ fn hint_line(app: &App, form: &MethodForm, method: &MethodView, width: usize) ->
         Scope::Everything => String::new(),
         scope => format!(" to {} layers", app.layers_in(scope).len()),
     };
-    let what = format!("{} {}{part}", method.name, form.bits());
-    let widths = format!("{} 2-8", theme.glyphs.left_right);
+    let mut what = format!("{}{part}", form.named(method.name));
+    // What was asked for apart stands in the fields anyway.
+    if text::width(&what) + 16 > width {
+        what = format!("{} {}{part}", method.name, form.bits());
+    }
+    let widths = match form.field {
+        Field::Patches | Field::Last | Field::Softmax => format!("{} 2-8 f Del", theme.glyphs.left_right),
+        _ => format!("{} 2-8", theme.glyphs.left_right),
+    };
     let applies = if width < usize::from(WIDE) { what } else { format!("applies {what}") };
     let parts = [("Enter", applies.as_str()), ("Esc", "closes"), ("Tab", "field"), (&widths, "bits")];
     let mut line = Line::default();

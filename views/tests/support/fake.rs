@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bitloupe_quant::eval::answer::{Answer, Metric};
 use bitloupe_quant::eval::metrics::BinaryMask;
-use bitloupe_quant::method::MethodBits;
+use bitloupe_quant::method::PaperBits::{Always, AsAsked};
+use bitloupe_quant::method::{Exceptions, MethodBits, PaperBits, PaperLayers};
 use bitloupe_quant::plan::{Kept, ModelRef, Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
 use bitloupe_quant::session::messages::{
@@ -167,6 +168,7 @@ fn methods() -> Vec<MethodView> {
                 ("weights", "symmetric per output channel, min–max"),
                 ("activations", "per tensor, min–max"),
             ],
+            exceptions: exceptions(None, Some(AsAsked)),
         },
         MethodView {
             name: "repq-vit",
@@ -181,6 +183,7 @@ fn methods() -> Vec<MethodView> {
                 ("post-softmax", "log √2"),
                 ("all else", "affine per tensor, the best of three percentiles"),
             ],
+            exceptions: exceptions(Some(Always(Bits::FLOAT)), Some(AsAsked)),
         },
         MethodView {
             name: "ptq4sam",
@@ -189,8 +192,16 @@ fn methods() -> Vec<MethodView> {
                 ("key", "signs folded where the distribution has two peaks"),
                 ("all else", "affine"),
             ],
+            exceptions: exceptions(Some(AsAsked), Some(Always(Bits::EIGHT))),
         },
     ]
+}
+
+/// The patch embedding as given, all else as asked.
+fn exceptions(weights: Option<PaperBits>, activations: Option<PaperBits>) -> Exceptions {
+    let all = PaperLayers { weights: Some(AsAsked), activations: Some(AsAsked) };
+    let softmax = PaperLayers { weights: None, activations: Some(AsAsked) };
+    Exceptions { patch_embedding: PaperLayers { weights, activations }, last: all, softmax }
 }
 
 /// A norm before every `qkv` and `fc1`, keys to fold in every `qk`.

@@ -13,6 +13,7 @@ pub(super) fn convolution(graph: &Graph, norm: NodeId) -> Result<NodeId, String>
     if !matches!(graph.node(before).op, Op::Conv { .. }) || graph.uses(before) != 1 {
         return Err("what comes before is no convolution of its own".to_owned());
     }
+    graph.are_apart([before, norm])?;
     Ok(before)
 }
 

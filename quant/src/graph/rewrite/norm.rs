@@ -61,6 +61,7 @@ impl Pattern {
         }
         found.linears.sort_unstable();
         found.linears.dedup();
+        graph.are_apart(found.linears.iter().copied().chain([norm]))?;
         Ok(found)
     }
 }

@@ -47,6 +47,7 @@ impl Pattern {
         let key = trace(graph, node.inputs[1])?;
         let outputs = |layer: NodeId| graph.weight_of(layer).map_or(0, |weight| weight.shape[0]);
         let (key_channels, query_channels) = (outputs(key.layer), outputs(query.layer));
+        graph.are_apart([query.layer, key.layer])?;
         let mut meets: Vec<Option<usize>> = vec![None; query_channels];
         let mut used = vec![false; key_channels];
         // `[lead, n, d]` times `[lead, m, d]` or `[lead, d, m]`: one row of each stands for all, the rest must agree.

@@ -204,8 +204,13 @@ impl Source for &[Bucket] {
             if to <= above || from > upto {
                 continue;
             }
-            // A threshold inside a bucket: its values are on both sides.
+            // A threshold inside a bucket: its values are on both sides. The outermost of them is to be expected one gap
+            // inside the end.
+            let width = to - from;
             let (from, to) = (from.max(above), to.min(upto));
+            let count = if width > 0.0 { bucket.count as f64 * (to - from) / width } else { 1.0 };
+            let gap = (to - from) / (count + 1.0);
+            let (from, to) = (from + gap, to - gap);
             let (lo, hi) = if bucket.lo < 0.0 { (-to, -from) } else { (from, to) };
             ends = Some(ends.map_or((lo, hi), |(low, high)| (low.min(lo), high.max(hi))));
         }

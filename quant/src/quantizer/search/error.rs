@@ -1,6 +1,8 @@
 //! The range of least mean error.
 
+use super::power::positive_power;
 use super::{Data, Squares, bucket_error, least};
+use crate::exec::kernels::dispatch::multiversion;
 use crate::quantizer::cells::Cells;
 use crate::quantizer::grid::Grid;
 use crate::terms::Bits;
@@ -22,17 +24,65 @@ pub(in crate::quantizer) fn raw_error_upto(values: &[f32], grid: &Grid, p: f64, 
     // A fixed number of partial sums: vectorises, and the result does not depend on the machine.
     let mut sums = [0.0_f64; 8];
     for block in values.chunks(BLOCK) {
-        for chunk in block.chunks(8) {
-            for (sum, &x) in sums.iter_mut().zip(chunk) {
-                let error = f64::from((x - grid.apply(x)).abs());
-                *sum += if p == 2.0 { error * error } else { error.powf(p) };
-            }
+        if p == 2.0 {
+            add_squares(block, *grid, &mut sums);
+        } else {
+            add_powers(block, *grid, p, &mut sums);
         }
         if sums.iter().sum::<f64>() > limit {
             break;
         }
     }
     sums.iter().sum()
+}
+
+multiversion! {
+    /// Adds `(x - q(x))²` of every eighth value to one of the sums.
+    fn add_squares(values: &[f32], grid: Grid, sums: &mut [f64; 8]) {
+        let (whole, rest) = values.as_chunks::<8>();
+        for chunk in whole {
+            for lane in 0..8 {
+                let error = f64::from((chunk[lane] - grid.apply(chunk[lane])).abs());
+                sums[lane] += error * error;
+            }
+        }
+        for (sum, &x) in sums.iter_mut().zip(rest) {
+            let error = f64::from((x - grid.apply(x)).abs());
+            *sum += error * error;
+        }
+    }
+
+    /// The same with `|x - q(x)|^p`.
+    fn add_powers(values: &[f32], grid: Grid, p: f64, sums: &mut [f64; 8]) {
+        let (whole, rest) = values.as_chunks::<8>();
+        for chunk in whole {
+            for lane in 0..8 {
+                let error = f64::from((chunk[lane] - grid.apply(chunk[lane])).abs());
+                sums[lane] += positive_power(error, p);
+            }
+        }
+        for (sum, &x) in sums.iter_mut().zip(rest) {
+            *sum += positive_power(f64::from((x - grid.apply(x)).abs()), p);
+        }
+    }
+
+    /// The sum of `weight · (x - q(x))²`, of as many weights as values.
+    pub(in crate::quantizer) fn weighted_error(values: &[f32], weights: &[f32], grid: Grid) -> f64 {
+        let mut sums = [0.0_f64; 8];
+        let (whole, rest) = values.as_chunks::<8>();
+        let (weights, last) = weights.as_chunks::<8>();
+        for (chunk, weights) in whole.iter().zip(weights) {
+            for lane in 0..8 {
+                let error = f64::from((chunk[lane] - grid.apply(chunk[lane])).abs());
+                sums[lane] += f64::from(weights[lane]) * (error * error);
+            }
+        }
+        for ((sum, &x), &weight) in sums.iter_mut().zip(rest).zip(last) {
+            let error = f64::from((x - grid.apply(x)).abs());
+            *sum += f64::from(weight) * (error * error);
+        }
+        sums.iter().sum()
+    }
 }
 
 /// The grid whose range has the least mean `|x - q(x)|^p`.

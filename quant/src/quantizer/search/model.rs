@@ -1,6 +1,8 @@
 //! What a sketch knows of one channel, and the error of a grid on it.
 
+use super::error::{raw_error, weighted_error};
 use crate::quantizer::cells::Cells;
+use crate::quantizer::grid::Grid;
 use crate::quantizer::predict::ends;
 use crate::stats::{CHANNEL_TAIL, ChannelStats, Ranks, Sketch};
 use std::f64::consts::{PI, TAU};
@@ -11,6 +13,11 @@ const CUTS: [f64; 32] = [
     0.55, 0.6, 0.66, 0.72, 0.78, 0.84, 0.89, 0.93, 0.96, 0.98, 0.992, 0.997, 0.999, 0.9998, 1.0,
 ];
 
+/// Fewer values are not weighted.
+const FEWEST: usize = 16;
+/// Nor are such of fewer shapes: of two values alone, squares go with the values themselves.
+const LEAST_SHAPE: f64 = 1e-3;
+
 /// Deviation in steps below which a normal variable is taken to have one level.
 const NARROW: f64 = 1.0 / 512.0;
 /// Terms of the series for wider ones; from this one on the damping of the narrowest is below 10⁻⁶.
@@ -18,8 +25,9 @@ const TERMS: i32 = 429;
 
 /// The models of all channels of a tensor.
 ///
-/// A sketch knows the moments, the range and the 8 extreme values on either side of a channel, but not the shape
-/// in between. That is taken either from the whole tensor (moved and scaled to the channel's mean and
+/// A sketch knows the moments, the range and the 8 extreme values on either side of a channel. The shape in between is
+/// that of the channel's sampled values if there are any (their relative error is about one in the root of their number,
+/// nearly the same for all grids). Else it is taken either from the whole tensor (moved and scaled to the channel's mean and
 /// deviation; only scaled where no value is negative) or as normal, whichever puts the channel's 8th most
 /// extreme values closer to where they are: the tensor's shape is right where channels are alike, and wrong
 /// where it is a mixture of very different ones.
@@ -48,6 +56,17 @@ pub(in crate::quantizer) struct ChannelModel {
     offset: f64,
     factor: f64,
     normal: bool,
+    sample: Option<Sample>,
+}
+
+/// Values drawn from a channel.
+struct Sample {
+    /// All of them if they are few, else those between the extremes.
+    values: Vec<f32>,
+    /// How many values each one stands for, as far as they differ in that: 1 on average.
+    weights: Vec<f32>,
+    /// Whether no value is left out.
+    whole: bool,
 }
 
 impl ChannelModels {
@@ -59,12 +78,16 @@ impl ChannelModels {
             factor: sketch.min() >= 0.0 || sketch.max() <= 0.0,
             zeros: sketch.zeros() as f64 / (sketch.finite() as f64).max(1.0),
         };
+        let (samples, whole) = sketch.channel_samples().unzip();
+        let mut samples = samples.unwrap_or_default().into_iter();
         let channels = sketch
             .channel_stats()
             .into_iter()
             .enumerate()
             .map(|(c, stats)| {
-                ChannelModel::new(stats, sketch.channel_smallest(c), sketch.channel_largest(c), &shape, ranks)
+                let ends = (sketch.channel_smallest(c), sketch.channel_largest(c));
+                let sample = samples.next().zip(whole);
+                ChannelModel::new(stats, ends, sample, &shape, ranks)
             })
             .collect();
         Self { channels, shape }
@@ -74,10 +97,24 @@ impl ChannelModels {
     pub(in crate::quantizer) fn error(&self, c: usize, cells: &Cells) -> f64 {
         self.channels.get(c).map_or(0.0, |channel| channel.error(cells, &self.shape))
     }
+
+    /// The mean squared error of a grid on channel `c` from its values alone; `None` where too few are known.
+    pub(in crate::quantizer) fn sampled_error(&self, c: usize, grid: &Grid) -> Option<f64> {
+        self.channels.get(c)?.sampled(
+            |values| raw_error(values, grid, 2.0),
+            |values, weights| weighted_error(values, weights, *grid),
+        )
+    }
 }
 
 impl ChannelModel {
-    fn new(stats: ChannelStats, smallest: Vec<f32>, largest: Vec<f32>, shape: &Shape, ranks: &Ranks) -> Self {
+    fn new(
+        stats: ChannelStats,
+        (smallest, largest): (Vec<f32>, Vec<f32>),
+        sample: Option<(Vec<f32>, bool)>,
+        shape: &Shape,
+        ranks: &Ranks,
+    ) -> Self {
         let (offset, factor) = if shape.factor {
             let rms = |mean: f64, std: f64| (mean * mean + std * std).sqrt();
             let pooled = rms(shape.mean, shape.std);
@@ -102,7 +139,20 @@ impl ChannelModel {
             let (low, high) = (off(smallest.last(), p, z), off(largest.last(), 1.0 - p, -z));
             low.1 + high.1 < low.0 + high.0
         };
-        Self { stats, smallest, largest, offset, factor, normal }
+        let sample = sample.and_then(|sample| Sample::new(sample, &stats, &smallest, &largest));
+        Self { stats, smallest, largest, offset, factor, normal, sample }
+    }
+
+    /// The mean over all values of a sum that is known for the extremes and for the sample.
+    fn sampled(&self, sum: impl Fn(&[f32]) -> f64, weighted: impl Fn(&[f32], &[f32]) -> f64) -> Option<f64> {
+        let sample = self.sample.as_ref()?;
+        let (n, drawn) = (self.stats.count as f64, sample.values.len() as f64);
+        if sample.whole {
+            return Some(sum(&sample.values) / n.max(1.0));
+        }
+        let between = n - (self.smallest.len() + self.largest.len()) as f64;
+        let inside = between * (weighted(&sample.values, &sample.weights) / drawn).max(0.0);
+        Some((sum(&self.smallest) + sum(&self.largest) + inside) / n)
     }
 
     fn error(&self, cells: &Cells, shape: &Shape) -> f64 {
@@ -111,6 +161,14 @@ impl ChannelModel {
             let sum: f64 =
                 self.largest.iter().map(|&x| cells.mean_error(f64::from(x), f64::from(x), 2.0)).sum();
             return sum / n.max(1.0);
+        }
+        let points = |values: &[f32]| values.iter().map(|&x| cells.error(f64::from(x))).sum();
+        let weighted = |values: &[f32], weights: &[f32]| {
+            let pairs = values.iter().zip(weights);
+            pairs.map(|(&x, &weight)| f64::from(weight) * cells.error(f64::from(x))).sum()
+        };
+        if let Some(error) = self.sampled(points, weighted) {
+            return error;
         }
         if self.stats.std == 0.0 {
             return cells.mean_error(self.stats.mean, self.stats.mean, 2.0);
@@ -223,6 +281,64 @@ impl ChannelModel {
     }
 }
 
+impl Sample {
+    /// Of a channel with these extremes; `None` if that leaves nothing between them to go by.
+    fn new(
+        (mut values, whole): (Vec<f32>, bool),
+        stats: &ChannelStats,
+        smallest: &[f32],
+        largest: &[f32],
+    ) -> Option<Self> {
+        if whole {
+            let weights = vec![1.0; values.len()];
+            return Some(Self { values, weights, whole });
+        }
+        let (&low, &high) = (smallest.last()?, largest.last()?);
+        let n = stats.count as f64;
+        let between = n - (smallest.len() + largest.len()) as f64;
+        values.retain(|x| (low..=high).contains(x));
+        // Fewer values than both ends show are counted twice in them.
+        if values.is_empty() || between <= 0.0 {
+            return None;
+        }
+        let known = smallest.iter().chain(largest).map(|&x| f64::from(x));
+        let (sum, squares) = known.fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
+        let mean = (stats.mean * n - sum) / between;
+        let square = ((stats.mean * stats.mean + stats.std * stats.std) * n - squares) / between;
+        Some(Self { weights: calibrated(&values, mean, square), values, whole })
+    }
+}
+
+/// Weights that give a sample the mean and the mean square of all values that it was drawn from (regression estimation;
+/// Cochran, *Sampling Techniques*, chapter 7): most of what clipping costs, and all that rounding to zero costs, goes with
+/// the square of a value, and is then known instead of estimated. All 1 for a sample that has too little shape for that.
+fn calibrated(values: &[f32], mean: f64, square: f64) -> Vec<f32> {
+    let m = values.len() as f64;
+    let average = |of: &dyn Fn(f64) -> f64| values.iter().map(|&x| of(f64::from(x))).sum::<f64>() / m;
+    let own = average(&|x| x);
+    let deviation = average(&|x| (x - own).powi(2)).sqrt();
+    let unit = |x: f64| (x - own) / deviation;
+    let skewness = average(&|x| unit(x).powi(3));
+    let spread = average(&|x| unit(x).powi(4)) - 1.0;
+    // Of the two functions u and u² - 1, whose means over the sample are zero.
+    let determinant = spread - skewness * skewness;
+    let means = [unit(mean), (square - 2.0 * own * mean + own * own) / (deviation * deviation) - 1.0];
+    let by = [
+        (spread * means[0] - skewness * means[1]) / determinant,
+        (means[1] - skewness * means[0]) / determinant,
+    ];
+    if !(values.len() >= FEWEST && deviation > 0.0 && determinant > LEAST_SHAPE)
+        || by.iter().any(|b| !b.is_finite())
+    {
+        return vec![1.0; values.len()];
+    }
+    let weight = |&x: &f32| {
+        let u = unit(f64::from(x));
+        (1.0 + by[0] * u + by[1] * (u * u - 1.0)) as f32
+    };
+    values.iter().map(weight).collect()
+}
+
 /// The summed squared distance of the values that are clipped on one side, or `None` if there are more of them
 /// than the extremes show. Values within half a step of the end are rounded like any other.
 fn clipped(extremes: &[f32], cells: &Cells, side: f64) -> Option<f64> {
@@ -251,4 +367,37 @@ fn normal_quantile(p: f64) -> f64 {
     let above = 2.515_517 + t * (0.802_853 + t * 0.010_328);
     let below = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
     -(t - above / below)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::calibrated;
+    use crate::stats::tests::shapes::Random;
+
+    #[test]
+    fn a_weighted_sample_has_the_moments_of_all() {
+        let mut random = Random::new(9);
+        let all: Vec<f32> = (0..6000).map(|_| (random.laplace() + 0.3 * random.uniform()) as f32).collect();
+        let sample: Vec<f32> = all.iter().step_by(37).copied().collect();
+        let mean = |of: &dyn Fn(f64) -> f64, values: &[f32], weights: &[f32]| {
+            let sum: f64 = values.iter().zip(weights).map(|(&x, &w)| f64::from(w) * of(f64::from(x))).sum();
+            sum / values.len() as f64
+        };
+        let even = vec![1.0; all.len()];
+        let moments = [|x: f64| x, |x: f64| x * x].map(|of| mean(&of, &all, &even));
+        let weights = calibrated(&sample, moments[0], moments[1]);
+        for (found, expected) in [(mean(&|_| 1.0, &sample, &weights), 1.0)].into_iter().chain([
+            (mean(&|x| x, &sample, &weights), moments[0]),
+            (mean(&|x| x * x, &sample, &weights), moments[1]),
+        ]) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+        // The cost of clipping at 1 is nearer to the truth with the weights than without.
+        let clipped = |x: f64| (x.abs() - 1.0).max(0.0).powi(2);
+        let truth = mean(&clipped, &all, &even);
+        let off = |weights: &[f32]| (mean(&clipped, &sample, weights) / truth - 1.0).abs();
+        assert!(off(&weights) < 0.5 * off(&vec![1.0; sample.len()]), "{} {}", off(&weights), off(&even));
+        // Two values alone have no shape.
+        assert_eq!(calibrated(&[1.0, -1.0].repeat(20), 0.5, 1.0), vec![1.0; 40]);
+    }
 }

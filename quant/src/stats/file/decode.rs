@@ -1,12 +1,13 @@
 //! From bytes of unknown origin to sketches.
 
-use super::{FORMAT, Header, SiteHeader, StatsFile};
+use super::{FORMAT, Header, PRIORITIES, ROWS, SiteHeader, StatsFile};
 use crate::stats::buckets::{PAGE, PAGES};
 use crate::stats::channels::Channels;
 use crate::stats::error::StatsError;
 use crate::stats::exact::Exact;
 use crate::stats::extremes::{CHANNEL_TAIL, TAIL, Tail, Top, Tops};
 use crate::stats::pages::Pages;
+use crate::stats::rows::Rows;
 use crate::stats::sketch::{Sketch, Special};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -89,7 +90,21 @@ impl Reader<'_> {
         }
         let finite = finite.unwrap_or(0);
         let tails = [self.tail("largest", finite)?, self.tail("smallest", finite)?];
-        Ok(Sketch { count: header.count, special, pages, channels, tails })
+        let rows = self.rows(channels.len(), header.count)?;
+        Ok(Sketch { count: header.count, special, pages, channels, tails, rows })
+    }
+
+    /// The sampled rows of a site that has them, `count` values in all.
+    fn rows(&self, channels: usize, count: u64) -> Result<Option<Rows>, StatsError> {
+        if self.tensors.tensor(&format!("{}.{ROWS}", self.at)).is_err() {
+            return Ok(None);
+        }
+        let positions = count / (channels as u64).max(1);
+        let len = usize::try_from(positions).unwrap_or(usize::MAX).min(Rows::most(channels));
+        let priorities = self.numbers(PRIORITIES, Dtype::U64, &[Some(len)], u64::from_le_bytes)?;
+        let values = self.numbers(ROWS, Dtype::F32, &[Some(len), Some(channels)], f32::from_le_bytes)?;
+        let rows = Rows::from_parts(channels, &priorities, &values);
+        rows.map(Some).ok_or_else(|| self.failed("the sampled rows must be in the order of their priorities"))
     }
 
     fn channels(&self) -> Result<Channels, StatsError> {

@@ -1,6 +1,6 @@
 //! From sketches to bytes.
 
-use super::{FORMAT, Header, SiteHeader, StatsFile};
+use super::{FORMAT, Header, PRIORITIES, ROWS, SiteHeader, StatsFile};
 use crate::export::sorted_header;
 use crate::stats::error::StatsError;
 use crate::stats::exact::Exact;
@@ -86,5 +86,12 @@ fn tensors(at: usize, sketch: &Sketch, owned: &mut Vec<Owned>) {
     for (name, tail) in [("largest", &sketch.tails[0]), ("smallest", &sketch.tails[1])] {
         let values = tail.descending();
         push(name, Dtype::F32, vec![values.len()], values.iter().flat_map(|x| x.to_le_bytes()).collect());
+    }
+    if let Some(rows) = &sketch.rows {
+        let (priorities, values) = rows.parts();
+        let bytes = priorities.iter().flat_map(|priority| priority.to_le_bytes()).collect();
+        push(PRIORITIES, Dtype::U64, vec![priorities.len()], bytes);
+        let bytes = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        push(ROWS, Dtype::F32, vec![priorities.len(), channels], bytes);
     }
 }

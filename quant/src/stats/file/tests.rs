@@ -12,7 +12,7 @@ fn example(samples: &[u32]) -> StatsFile {
         ..StatsFile::default()
     };
     for (name, channels, role) in [("fc1", 3, Role::PostLayerNorm), ("qk", 1, Role::Other)] {
-        let mut sketch = Sketch::new(channels);
+        let mut sketch = Sketch::sampling(channels);
         for &id in samples {
             let mut values: Vec<f32> =
                 (0..900).map(|i| ((i * 37 + id * 11) % 101) as f32 * 0.1 - 3.0).collect();

@@ -22,7 +22,7 @@ fn layouts() -> impl Strategy<Value = Layout> {
 }
 
 fn whole(samples: &[Vec<f32>], layout: Layout) -> Sketch {
-    let mut sketch = Sketch::new(layout.channels);
+    let mut sketch = Sketch::sampling(layout.channels);
     for sample in samples {
         sketch.observe(sample, layout).unwrap();
     }
@@ -149,6 +149,28 @@ fn what_does_not_fit_is_refused() {
     assert!(sketch.observe(&[0.0; 5], huge).is_err());
     assert!(sketch.merge(&Sketch::new(2)).is_err());
     assert_eq!(sketch, Sketch::new(3));
+}
+
+#[test]
+fn a_sample_of_rows_is_one_of_everything_or_none() {
+    let layout = Layout { outer: 4, channels: 2, inner: 1 };
+    let values: Vec<f32> = (0..8).map(|i| i as f32).collect();
+    let mut plain = Sketch::new(2);
+    plain.observe(&values, layout).unwrap();
+    let sampled = whole(std::slice::from_ref(&values), layout);
+    let (channels, all) = sampled.channel_samples().unwrap();
+    assert!(all && channels.iter().all(|values| values.len() == 4), "{channels:?}");
+    // Whatever is merged into what: values that were counted without a sample leave none.
+    for (mut into, from) in [(plain.clone(), &sampled), (sampled.clone(), &plain)] {
+        into.merge(from).unwrap();
+        assert!(into.channel_samples().is_none() && into.count() == 16);
+    }
+    // Nothing was counted in an empty sketch of either kind.
+    for mut into in [Sketch::new(2), Sketch::sampling(2)] {
+        into.merge(&sampled).unwrap();
+        assert_eq!(into, sampled);
+    }
+    assert!(Sketch::sampling(1).channel_samples().is_none());
 }
 
 #[test]

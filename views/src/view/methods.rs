@@ -99,15 +99,15 @@ fn most_lines(app: &App, width: u16) -> usize {
 /// In the order of [`Field::ALL`].
 fn field_lines(app: &App, form: &MethodForm, method: &MethodView, wide: bool) -> Vec<Line<'static>> {
     let paper = &method.exceptions;
-    let exception = |(word, key), field, bits, paper: &PaperLayers| {
+    let exception = |(word, key), field, bits, paper: PaperLayers| {
         exception_line(app, (word, key), bits, paper, form.field == field, wide)
     };
     vec![
         widths(app, "weights", form.weights, form.field == Field::Weights),
         widths(app, "activations", form.activations, form.field == Field::Activations),
-        exception(("patch", 'p'), Field::Patches, form.patches, &paper.patch_embedding),
-        exception(("last", 't'), Field::Last, form.last, &paper.last),
-        exception(("softmax", 'x'), Field::Softmax, form.softmax, &paper.softmax),
+        exception(("patch", 'p'), Field::Patches, form.patches, paper.patch_embedding),
+        exception(("last", 't'), Field::Last, form.last, paper.last),
+        exception(("softmax", 'x'), Field::Softmax, form.softmax, paper.softmax),
         scopes(app, form, wide),
     ]
 }
@@ -128,7 +128,7 @@ fn label(app: &App, word: &str, key: char, focused: bool) -> Vec<Span<'static>> 
 }
 
 /// What the paper says about some layers, in few words.
-fn of_paper(paper: &PaperLayers) -> String {
+fn of_paper(paper: PaperLayers) -> String {
     let word = |bits: PaperBits| match bits {
         PaperBits::AsAsked => "as all".to_owned(),
         PaperBits::Always(bits) => width_word(bits),
@@ -146,7 +146,7 @@ fn exception_line(
     app: &App,
     (word, key): (&str, char),
     bits: Option<Bits>,
-    paper: &PaperLayers,
+    paper: PaperLayers,
     focused: bool,
     wide: bool,
 ) -> Line<'static> {

@@ -283,12 +283,22 @@ pub struct MethodArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum Plan {
-    /// Make a plan with one method and fit it
+    /// Make a plan with one method, or take a preset, and fit it
     New {
         #[command(flatten)]
         model: ModelArgs,
         #[command(flatten)]
         method: MethodArgs,
+        /// A ready-made plan in place of a method: "as in the file" is the one that a quantized ONNX file carries, the
+        /// others are listed where the name is not known
+        #[arg(
+            long,
+            value_name = "NAME",
+            conflicts_with_all = [
+                "method", "weights", "activations", "patch_bits", "last_bits", "softmax_bits", "weight_range", "paper"
+            ]
+        )]
+        preset: Option<String>,
         /// Calibration set; the bundled one for a bundled model
         #[arg(long, short, value_name = "C")]
         calibration: Option<PathBuf>,

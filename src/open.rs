@@ -117,6 +117,15 @@ pub fn fit_method(session: &Session, args: &MethodArgs) -> Result<FittedPlan> {
     if args.exact { fit_on_samples(session, &plan, protocol) } else { fit(session, &plan) }
 }
 
+/// Takes and fits a ready-made plan, as the program offers them under `presets`.
+pub fn fit_preset(session: &Session, name: &str, exact: bool) -> Result<FittedPlan> {
+    let plan = session.preset(name).ok_or_else(|| {
+        let known: Vec<String> = session.preset_names().map(|name| format!("\"{name}\"")).collect();
+        eyre!("there is no preset `{name}` for this model; there are {}", known.join(", "))
+    })?;
+    if exact { fit_on_samples(session, &plan, Protocol::Parallel) } else { fit(session, &plan) }
+}
+
 /// Fits a plan on the calibration samples themselves.
 pub fn fit_on_samples(session: &Session, plan: &Plan, protocol: Protocol) -> Result<FittedPlan> {
     if session.stats().is_none() {

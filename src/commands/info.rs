@@ -47,6 +47,7 @@ pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
                 "site": e.site.to_string(), "bits": e.bits, "symmetric": e.symmetric, "dynamic": e.is_dynamic(),
                 "scale": e.scale, "zero_point": e.zero_point, "axis": e.axis,
             })).collect::<Vec<_>>(),
+            "warnings": model.warnings,
             "unsupported": model.unsupported.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
         return Ok(Outcome::Done);
@@ -61,7 +62,13 @@ pub fn run(args: &ModelArgs, as_json: bool) -> Result<Outcome> {
         graph.sites().len()
     )?;
     if !model.encodings.is_empty() {
-        say!("{} sites are quantized in the file: preset \"as in the file\"\n", model.encodings.len())?;
+        say!(
+            "{} sites are quantized in the file: `bitloupe plan new --preset \"as in the file\"` writes their plan\n",
+            model.encodings.len()
+        )?;
+    }
+    for warning in &model.warnings {
+        say!("note: {warning}\n")?;
     }
     if !model.unsupported.is_empty() {
         say!("not supported, and left out with what depends on them:")?;

@@ -17,9 +17,12 @@ use crate::table::{Align, Table};
 /// Does what was said of plans.
 pub fn run(command: &Plan) -> Result<Outcome> {
     match command {
-        Plan::New { model, method, calibration, output } => {
+        Plan::New { model, method, preset, calibration, output } => {
             let session = open::session(model, calibration.clone(), None)?;
-            let fitted = open::fit_method(&session, method)?;
+            let fitted = match preset {
+                Some(name) => open::fit_preset(&session, name, method.exact)?,
+                None => open::fit_method(&session, method)?,
+            };
             fitted.plan.write(output)?;
             let budget = session.budget(&fitted.plan);
             say!(

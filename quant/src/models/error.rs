@@ -34,8 +34,8 @@ pub enum ModelError {
     },
     /// A folder in which no weights are found.
     #[error(
-        "{folder}: no model.safetensors or pytorch_model.bin in this folder, nor one other file of weights{}; give \
-         the file itself",
+        "{folder}: no model.safetensors, pytorch_model.bin or model.onnx in this folder, nor one other file of weights{}; \
+         give the file itself",
         hint_several(.found)
     )]
     NoWeights {
@@ -157,7 +157,7 @@ pub enum ModelError {
         message: String,
     },
     /// An ONNX file with operators that are not supported.
-    #[error("{file}: {} {} not supported: {}; open it in part to see the layers before them", .nodes.len(), if .nodes.len() == 1 { "node is" } else { "nodes are" }, operators(.nodes))]
+    #[error("{file}: {} {} not supported: {}; export the model without them (fixed sizes unroll loops); where layers come before them, `bitloupe info` lists those", .nodes.len(), if .nodes.len() == 1 { "node is" } else { "nodes are" }, operators(.nodes))]
     UnsupportedOperators {
         /// The file.
         file: String,

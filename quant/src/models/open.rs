@@ -15,7 +15,8 @@ const WEIGHTS: &str = "model.safetensors";
 /// Where a model lies.
 #[derive(Debug, Clone)]
 pub enum ModelFiles {
-    /// A folder with `config.json` and `model.safetensors`, the `.safetensors` file in such a folder, or an `.onnx` file.
+    /// A folder with `config.json` and `model.safetensors`, the `.safetensors` file in such a folder, an `.onnx` file, or
+    /// a folder with one and no other weights.
     Path(PathBuf),
     /// Files embedded in the program.
     Embedded {
@@ -50,6 +51,8 @@ pub struct Model {
     pub encodings: Vec<onnx::Encoding>,
     /// Nodes of the file that are not supported; the graph ends before them.
     pub unsupported: Vec<onnx::Unsupported>,
+    /// What a person should know of the files all the same: what was assumed, what could not be used.
+    pub warnings: Vec<String>,
     /// SHA-256 of architecture, sizes and weights, in hexadecimal.
     pub fingerprint: String,
     /// The model's folder, for samples in it; links do not lead out of it.
@@ -83,6 +86,14 @@ pub fn open_for(
     {
         return onnx::model(path, shapes);
     }
+    if let ModelFiles::Path(path) = source
+        && weights.is_none()
+        && path.is_dir()
+        && let Some(file) = onnx::in_folder(path)
+        && matches!(Weights::find(path), Err(ModelError::NoWeights { .. }))
+    {
+        return Ok(Model { name: folder_name(path), ..onnx::model(&file, shapes)? });
+    }
     let given = weights.is_some();
     let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
         match source {
@@ -94,9 +105,7 @@ pub fn open_for(
                     Some(weights) => weights,
                     None => Weights::find(&file)?,
                 };
-                let name = folder.canonicalize().unwrap_or(folder);
-                let name = name.file_name().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-                (name, None, files, Arc::new(confined), weights)
+                (folder_name(&folder), None, files, Arc::new(confined), weights)
             }
             ModelFiles::Embedded { name, label, files, .. } => {
                 let bytes = files.iter().find(|(n, _)| *n == WEIGHTS).map_or(&[][..], |(_, b)| b);
@@ -129,8 +138,15 @@ pub fn open_for(
         task: built.task,
         encodings: Vec::new(),
         unsupported: Vec::new(),
+        warnings: Vec::new(),
         files: confined,
     })
+}
+
+/// What a folder is called.
+fn folder_name(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or(folder.to_owned());
+    folder.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// The folder that a path means, and where its weights are looked for.

@@ -111,12 +111,17 @@ impl Source<'_> {
 
     /// The names of classes: `id2label` of the configuration, else numbers.
     pub(crate) fn labels(&self, count: usize) -> Vec<String> {
-        let names = self.config.as_ref().and_then(|c| c.get("id2label")).and_then(Value::as_object);
-        (0..count)
-            .map(|class| {
-                let name = names.and_then(|names| names.get(&class.to_string())).and_then(Value::as_str);
-                name.map_or_else(|| class.to_string(), ToOwned::to_owned)
-            })
-            .collect()
+        labels(self.config.as_ref(), count)
     }
+}
+
+/// The names of classes: `id2label` of a configuration, else numbers.
+pub(super) fn labels(config: Option<&Value>, count: usize) -> Vec<String> {
+    let names = config.and_then(|c| c.get("id2label")).and_then(Value::as_object);
+    (0..count)
+        .map(|class| {
+            let name = names.and_then(|names| names.get(&class.to_string())).and_then(Value::as_str);
+            name.map_or_else(|| class.to_string(), ToOwned::to_owned)
+        })
+        .collect()
 }

@@ -74,6 +74,18 @@ pub enum SessionError {
         "the model sees pictures, and its folder does not say how they are prepared; copy preprocessor_config.json there"
     )]
     NoPreprocessor,
+    /// Pictures are prepared in another size than the model reads.
+    #[error(
+        "preprocessor_config.json makes pictures of {} by {} (height by width), the model reads {} by {}; set its \
+         `size` (and `crop_size`) to the model's, or export the model with open height and width",
+        .prepared.0, .prepared.1, .read.0, .read.1
+    )]
+    PictureSize {
+        /// Height and width that the configuration says.
+        prepared: (usize, usize),
+        /// Height and width of the model's input.
+        read: (usize, usize),
+    },
     /// A sample without a picture, which the architecture needs.
     #[error("{place}: it has no picture; add `image` to its line of the manifest")]
     NoPicture {

@@ -113,6 +113,10 @@ impl Session {
         if pixels.geometry.output == (width as u32, height as u32) {
             return Ok(Some(pixels));
         }
+        // Every picture would have another size than the model reads: nobody meant that.
+        if let Some(prepared) = preprocessor.fixed_size() {
+            return Err(SessionError::PictureSize { prepared, read: (height, width) });
+        }
         // Published preprocessing gives every picture a size of its own; the graph has one for all.
         Ok(Some(preprocessor.on_canvas(height as u32, width as u32).apply(image)?))
     }

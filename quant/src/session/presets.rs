@@ -28,6 +28,17 @@ impl Session {
         Plan::uniform_over(self.model_ref(), self.site_ids(), None, None)
     }
 
+    /// An unfitted ready-made plan by its name.
+    pub fn preset(&self, name: &str) -> Option<Plan> {
+        let found = self.presets().into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        Some(Arc::unwrap_or_clone(found.1))
+    }
+
+    /// Names of [`Session::preset`].
+    pub fn preset_names(&self) -> impl Iterator<Item = String> {
+        self.presets().into_iter().map(|(name, _)| name)
+    }
+
     /// Ready-made plans with their names.
     pub(super) fn presets(&self) -> Vec<(String, Arc<Plan>)> {
         let mut presets = vec![("full precision".to_owned(), Arc::new(self.float_plan()))];

@@ -3,7 +3,7 @@
 use bitloupe_quant::models::{InputShapes, ModelError, onnx};
 
 use super::small::{open, opened, refused, run};
-use super::writer::{Message, Value, external, floats, graph, ints, model, node};
+use super::writer::{Message, Value, external, floats, graph, ints, model, node, raw};
 
 const X: (&str, i64, &[i64]) = ("x", 1, &[1, 2]);
 
@@ -21,7 +21,7 @@ fn a_cycle_names_a_node_of_it() {
         &[X],
         &["b"],
     ));
-    has(&message, &["model.onnx", "cycle", "/a"]);
+    has(&message, &["model.onnx", "cycle", "/a", "; export it again"]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn external_data_stays_in_the_folder() {
 fn impossible_dimensions_are_errors() {
     let huge = 1_i64 << 31;
     let message = refused(&graph(&[node("Relu", &["x"], &["y"], &[])], &[], &[("x", 1, &[1, huge])], &["y"]));
-    has(&message, &["`x`", "2147483648"]);
+    has(&message, &["`x`", "[1, 2147483648]", "; export"]);
     let message = refused(&graph(
         &[node("Relu", &["x"], &["y"], &[])],
         &[],
@@ -158,6 +158,22 @@ fn a_tensor_must_have_as_many_values_as_its_shape() {
         &["y"],
     ));
     has(&message, &["`w`", "[3]"]);
+}
+
+#[test]
+fn types_are_called_by_their_names() {
+    let relu = [node("Relu", &["x"], &["y"], &[])];
+    has(&refused(&graph(&relu, &[], &[("x", 8, &[0, 3])], &["y"])), &["`x`", "STRING", "; export"]);
+    let add = [node("Add", &["x", "w"], &["y"], &[])];
+    let message = refused(&graph(&add, &[raw("w", 14, &[1], &[0; 8])], &[X], &["y"]));
+    has(&message, &["`w`", "COMPLEX64", "; export"]);
+}
+
+#[test]
+fn a_weight_that_does_not_fit_is_said_with_both_shapes() {
+    let w = floats("w", &[3, 1], &[1.0; 3]);
+    let message = refused(&graph(&[node("MatMul", &["x", "w"], &["y"], &[])], &[w], &[X], &["y"]));
+    has(&message, &["/y", "MatMul", "[1, 2] does not fit weight [1, 3]", "; the file is damaged"]);
 }
 
 #[test]

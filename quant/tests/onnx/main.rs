@@ -1,5 +1,6 @@
 //! ONNX files.
 
+mod beside;
 mod files;
 mod hostile;
 mod mutated;

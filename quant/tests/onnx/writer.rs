@@ -77,6 +77,10 @@ pub(crate) fn ints(name: &str, dims: &[i64], values: &[i64]) -> Message {
     raw(name, 7, dims, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
 }
 
+pub(crate) fn ints32(name: &str, dims: &[i64], values: &[i32]) -> Message {
+    raw(name, 6, dims, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+}
+
 pub(crate) fn bytes(name: &str, dims: &[i64], values: &[i8]) -> Message {
     raw(name, 3, dims, &values.iter().map(|x| *x as u8).collect::<Vec<u8>>())
 }

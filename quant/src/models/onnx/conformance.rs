@@ -19,8 +19,8 @@ fn tensor(path: &Path) -> Option<(String, Vec<usize>, Vec<f32>)> {
 /// What became of one test.
 fn check(folder: &Path) -> Result<(), String> {
     let bytes = std::fs::read(folder.join("model.onnx")).unwrap();
-    let model =
-        read("model.onnx", &bytes, folder, &InputShapes::default(), Some(1)).map_err(|e| e.to_string())?;
+    let model = read("model.onnx", &bytes, folder, (&InputShapes::default(), Usual::default()), Some(1))
+        .map_err(|e| e.to_string())?;
     if let Some(node) = model.unsupported.first() {
         return Err(format!("unsupported: {}", node.reason));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::proto::Tensor;
-use super::tensor::{Data, Dtype, numbers};
+use super::tensor::{Data, Dtype, numbers, type_name};
 use crate::models::mapping;
 
 /// Where external data lies.
@@ -34,10 +34,13 @@ impl Files {
         let shape: Option<Vec<usize>> = tensor.dims.iter().map(|&n| usize::try_from(n).ok()).collect();
         let count = shape.as_ref().and_then(|s| numbers(s)).filter(|&n| n < 1 << 40);
         let (Some(shape), Some(count)) = (shape, count) else {
-            return fail(format!("its shape is {:?}", tensor.dims));
+            return fail(format!("its shape is {:?}; sizes are 0 to 2^40 values in all", tensor.dims));
         };
         let Some(dtype) = Dtype::of(tensor.dtype) else {
-            return fail(format!("values of type {} are not supported", tensor.dtype));
+            return fail(format!(
+                "values of type {} are not supported; export it as numbers",
+                type_name(tensor.dtype)
+            ));
         };
         let bytes = match self.bytes(tensor) {
             Ok(bytes) => bytes,

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 pub(super) use super::op::{
     Binary, Coordinates, Function, Interpolation, Nearest, Op, PoolKind, Reduce, Resize, Unary, Window,
     is_comparison,
@@ -55,6 +56,14 @@ pub(super) struct Code {
     pub(super) dynamic: bool,
 }
 
+impl Code {
+    /// The lowest and the highest code.
+    pub(super) fn ends(&self) -> (i64, i64) {
+        let count = 1_i64 << self.bits.min(62);
+        if self.signed { (-count / 2, count / 2 - 1) } else { (0, count - 1) }
+    }
+}
+
 /// Steps in execution order.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
@@ -69,6 +78,10 @@ pub(super) struct Flow {
     /// The node that is being translated.
     pub(super) name: Arc<str>,
     pub(super) scope: Option<Arc<str>>,
+    /// What a person should know of a file that opens all the same.
+    pub(super) warnings: Vec<String>,
+    /// Bounds of the first steps; see [`Flow::bounds`].
+    pub(super) bounds: Vec<Bounds>,
     /// Values of the file's own tensors.
     pub(super) stored: usize,
     folded: usize,

@@ -130,7 +130,7 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
             need(2)?;
             let w = x[1].0;
             if w.len() != 2 || first.last() != Some(&w[1]) {
-                return Err(format!("operand {first:?} and weight {w:?}"));
+                return Err(format!("operand {first:?} does not fit weight {w:?} ([out, in])"));
             }
             let mut shape = first.to_vec();
             shape[rank - 1] = w[0];
@@ -149,7 +149,7 @@ pub(super) fn of(op: &Op, x: &Known<'_>) -> Result<(Vec<usize>, Dtype), String> 
             need(3)?;
             let width = first.last().copied().unwrap_or(0);
             if x[1].0 != [width] || x[2].0 != [width] {
-                return Err(format!("gain {:?} and shift {:?} for {first:?}", x[1].0, x[2].0));
+                return Err(format!("gain {:?} and shift {:?} do not fit {first:?}", x[1].0, x[2].0));
             }
             same
         }
@@ -235,7 +235,7 @@ fn convolved(x: &[usize], w: &[usize], window: &Window) -> Result<Vec<usize>, St
         && w[0].is_multiple_of(groups)
         && plane(w)? == window.kernel;
     if !fits {
-        return Err(format!("operand {x:?}, weight {w:?}, {groups} groups"));
+        return Err(format!("operand {x:?} does not fit weight {w:?} in {groups} groups"));
     }
     Ok(with_plane(x, w[0], [positions(height, window, 0)?, positions(width, window, 1)?]))
 }
@@ -243,7 +243,10 @@ fn convolved(x: &[usize], w: &[usize], window: &Window) -> Result<Vec<usize>, St
 fn deconvolved(x: &[usize], w: &[usize], window: &Window) -> Result<Vec<usize>, String> {
     let size = plane(x)?;
     if w.len() != x.len() || window.groups != 1 || w[0] != x[1] || plane(w)? != window.kernel {
-        return Err(format!("operand {x:?}, weight {w:?}, {} groups; expected 1 group", window.groups));
+        return Err(format!(
+            "operand {x:?} does not fit weight {w:?} in {} groups, expected 1",
+            window.groups
+        ));
     }
     Ok(with_plane(x, w[1], deconvolved_plane(size, window)?))
 }
@@ -258,7 +261,7 @@ pub(super) fn deconvolved_plane(size: [usize; 2], window: &Window) -> Result<[us
         let full = reach.zip(steps).zip(more).and_then(|((a, b), c)| a.checked_add(b)?.checked_add(c));
         let cut = window.pads[i].checked_add(window.pads[i + 2]);
         let left = full.zip(cut).and_then(|(a, b)| a.checked_sub(b));
-        to[i] = left.ok_or_else(|| format!("nothing is left of {size:?}"))?;
+        to[i] = left.ok_or_else(|| format!("its padding cuts away all that it makes of {size:?}"))?;
     }
     Ok(to)
 }

@@ -52,6 +52,38 @@ impl Dtype {
     }
 }
 
+/// The word of `TensorProto.DataType` for a number.
+pub(super) fn type_name(number: i64) -> String {
+    const NAMES: [&str; 24] = [
+        "UNDEFINED",
+        "FLOAT",
+        "UINT8",
+        "INT8",
+        "UINT16",
+        "INT16",
+        "INT32",
+        "INT64",
+        "STRING",
+        "BOOL",
+        "FLOAT16",
+        "DOUBLE",
+        "UINT32",
+        "UINT64",
+        "COMPLEX64",
+        "COMPLEX128",
+        "BFLOAT16",
+        "FLOAT8E4M3FN",
+        "FLOAT8E4M3FNUZ",
+        "FLOAT8E5M2",
+        "FLOAT8E5M2FNUZ",
+        "UINT4",
+        "INT4",
+        "FLOAT4E2M1",
+    ];
+    let name = usize::try_from(number).ok().and_then(|number| NAMES.get(number));
+    name.map_or_else(|| format!("number {number}"), |name| (*name).to_owned())
+}
+
 /// The values themselves.
 #[derive(Debug, Clone)]
 pub(super) enum Data {

@@ -160,7 +160,10 @@ impl<'a> Translator<'a> {
     fn node(&mut self, node: &Node<'_>) -> Result<(), String> {
         let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
         let name: Arc<str> = name.map_or("", String::as_str).into();
-        let located = |message: String| format!("node `{name}` ({}): {message}", node.op);
+        let located = |message: String| {
+            let message = format!("node `{name}` ({}): {message}", node.op);
+            advised(message, "the file is damaged or was exported wrongly: export it again")
+        };
         let known = node.op == "If" || handler(&node.domain, &node.op).is_some();
         if !known {
             let op =
@@ -298,9 +301,17 @@ fn order(graph: &Graph<'_>, known: impl Fn(&str) -> bool) -> Result<Vec<usize>, 
         Some(index) => {
             let node = &graph.nodes[index];
             let name = if node.name.is_empty() { node.outputs.first() } else { Some(&node.name) };
-            Err(format!("node `{}` is part of a cycle", name.map_or("", String::as_str)))
+            Err(format!(
+                "node `{}` uses its own result: the graph has a cycle",
+                name.map_or("", String::as_str)
+            ))
         }
     }
+}
+
+/// A message with what to do, unless it says that itself after a semicolon.
+pub(super) fn advised(message: String, advice: &str) -> String {
+    if message.contains(';') { message } else { format!("{message}; {advice}") }
 }
 
 /// Names that a node uses, its branches included.

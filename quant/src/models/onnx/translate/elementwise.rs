@@ -1,7 +1,7 @@
 //! Operators that work value by value.
 
 use super::super::flow::{Binary, Function, Id, Op, Unary};
-use super::super::tensor::Dtype;
+use super::super::tensor::{Dtype, type_name};
 use super::Handler;
 use super::call::{Call, Fail};
 use crate::exec::kernels::activation::Activation;
@@ -30,7 +30,8 @@ pub(super) fn handler(op: &str) -> Option<Handler> {
         "Clip" => clip,
         "Cast" => |call| {
             let to = Dtype::of(call.int("to", 1));
-            let to = to.ok_or_else(|| Fail::Unsupported(format!("the type {}", call.int("to", 1))))?;
+            let to =
+                to.ok_or_else(|| Fail::Unsupported(format!("the type {}", type_name(call.int("to", 1)))))?;
             let x = call.operand(0)?;
             Ok(vec![call.push(Op::Cast(to), &[x])?])
         },

@@ -153,7 +153,9 @@ fn conv_transpose(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
     } else {
         let mut y = call.push(Op::ConvTranspose(full), &inputs)?;
         for (i, (before, after)) in [(top, bottom), (left, right)].into_iter().enumerate() {
-            let len = all[i].checked_sub(before.saturating_add(after)).ok_or("nothing is left")?;
+            let len = all[i].checked_sub(before.saturating_add(after));
+            let len =
+                len.ok_or_else(|| format!("its padding, {before} and {after}, cuts away all of {}", all[i]))?;
             y = call.slice(y, 2 + i, before, len)?;
         }
         y
@@ -251,28 +253,33 @@ fn layer_norm(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
 
 /// Over one axis, or, before opset 13, over all axes from one on.
 fn softmax(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
-    let x = call.operand(0)?;
+    let (x, opset) = (call.operand(0)?, call.opset);
+    let mut y = softmax_of(call, x, opset)?;
+    if call.node.op == "LogSoftmax" {
+        y = call.unary(Unary::Function(Function::Log), y)?;
+    }
+    Ok(vec![y])
+}
+
+/// The softmax of a value as `opset` defines it.
+pub(super) fn softmax_of(call: &mut Call<'_, '_>, x: Id, opset: i64) -> Result<Id, Fail> {
     let shape = call.shape(x);
-    let old = call.opset < 13;
+    let old = opset < 13;
     let axis = call.axis("axis", if old { 1 } else { -1 }, shape.len())?;
     let last = shape.len() - 1;
-    let mut y = if axis == last {
-        call.push(Op::Softmax, &[x])?
+    if axis == last {
+        call.push(Op::Softmax, &[x])
     } else if old {
         let flat = call.reshape(x, vec![shape[..axis].iter().product(), shape[axis..].iter().product()])?;
         let y = call.push(Op::Softmax, &[flat])?;
-        call.reshape(y, shape)?
+        call.reshape(y, shape)
     } else {
         let mut order: Vec<usize> = (0..shape.len()).collect();
         order.swap(axis, last);
         let y = call.permute(x, &order)?;
         let y = call.push(Op::Softmax, &[y])?;
-        call.permute(y, &order)?
-    };
-    if call.node.op == "LogSoftmax" {
-        y = call.unary(Unary::Function(Function::Log), y)?;
+        call.permute(y, &order)
     }
-    Ok(vec![y])
 }
 
 fn resize(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {

@@ -229,7 +229,10 @@ fn pad(call: &mut Call<'_, '_>) -> Result<Vec<Id>, Fail> {
         let shape = call.shape(x);
         let (cut, cut_end) = (before.min(0).unsigned_abs() as usize, after.min(0).unsigned_abs() as usize);
         if cut.saturating_add(cut_end) > 0 {
-            let len = shape[axis].checked_sub(cut.saturating_add(cut_end)).ok_or("nothing is left")?;
+            let len = shape[axis].checked_sub(cut.saturating_add(cut_end));
+            let len = len.ok_or_else(|| {
+                format!("its padding, -{cut} and -{cut_end}, cuts away all of {}", shape[axis])
+            })?;
             x = call.slice(x, axis, cut, len)?;
         }
         ends[axis] = (before.max(0) as usize, after.max(0) as usize);

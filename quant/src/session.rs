@@ -284,7 +284,7 @@ impl Session {
 
     /// Things to tell the user that are no errors: pictures that are in both sets.
     pub fn warnings(&self) -> Result<Vec<String>, SessionError> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.model.warnings.clone();
         if let Some(first) = self.model.unsupported.first() {
             warnings.push(format!(
                 "{} nodes have operators that are not supported and are left out with all that depends on them (first: {first})",

@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn every_listed_output_counts_by_its_own_size() {
-        let outputs = |a: f32, b: f32| [named("a", &[2], &[a, a]), named("b", &[1], &[b]), named("c", &[1], &[b])];
+        let outputs =
+            |a: f32, b: f32| [named("a", &[2], &[a, a]), named("b", &[1], &[b]), named("c", &[1], &[b])];
         let listed = |names: &[&str]| Task::Embeddings {
             outputs: names.iter().map(|name| (*name).to_owned()).collect(),
         };

@@ -50,6 +50,8 @@ pub struct Model {
     pub encodings: Vec<onnx::Encoding>,
     /// Nodes of the file that are not supported; the graph ends before them.
     pub unsupported: Vec<onnx::Unsupported>,
+    /// What was taken as published because no file says it, for people.
+    pub warnings: Vec<String>,
     /// SHA-256 of architecture, sizes and weights, in hexadecimal.
     pub fingerprint: String,
     /// The model's folder, for samples in it; links do not lead out of it.
@@ -117,7 +119,9 @@ pub fn open_for(
     }
     let source = Source::read(&*files, &found, shapes)?;
     let architecture = architecture::of(&source)?;
-    let built = (architecture.build)(&source)?;
+    // What is missing goes before what is wrong because of it.
+    let built = (architecture.build)(&source)
+        .map_err(|error| if source.weights.are_missing() { source.weights.missing() } else { error })?;
     Ok(Model {
         name,
         label,
@@ -129,6 +133,7 @@ pub fn open_for(
         task: built.task,
         encodings: Vec::new(),
         unsupported: Vec::new(),
+        warnings: source.assumed(),
         files: confined,
     })
 }

@@ -62,9 +62,7 @@ impl Cells {
     /// The sum of `|x - q(x)|^p` over buckets, their values spread evenly. Quickest if they ascend.
     pub(super) fn total_error(&self, buckets: &[Bucket], p: f64) -> f64 {
         match self {
-            Self::Uniform { step, lowest, highest } => {
-                uniform_total(buckets, *step, (*lowest, *highest), p)
-            }
+            Self::Uniform { step, lowest, highest } => uniform_total(buckets, *step, (*lowest, *highest), p),
             Self::Steps { bounds, levels } => {
                 let mut first = 0;
                 let error = |bucket: &Bucket| {

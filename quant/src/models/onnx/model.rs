@@ -39,6 +39,7 @@ pub(in crate::models) fn model(path: &Path, shapes: &InputShapes) -> Result<Mode
         graph: Arc::new(graph),
         encodings,
         unsupported,
+        warnings: Vec::new(),
         files: Arc::new(confined),
     })
 }

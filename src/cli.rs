@@ -78,6 +78,9 @@ pub enum Command {
     Info {
         #[command(flatten)]
         model: ModelArgs,
+        /// Sum up modules to this many steps of their paths, and list no sites
+        #[arg(long, value_name = "N")]
+        depth: Option<usize>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -387,8 +390,8 @@ pub struct Eval {
     /// Only the first N samples
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Exit with 3 if the quantized mIoU is below this
-    #[arg(long, value_name = "X")]
+    /// Exit with 3 if the quantized mIoU (top-1, box F1, cosine, letters: the first figure of the task) is below this
+    #[arg(long, visible_alias = "min", value_name = "X")]
     pub min_miou: Option<f64>,
     /// Print JSON
     #[arg(long)]

@@ -74,7 +74,7 @@ fn dispatch(cli: Cli) -> Result<Outcome> {
             eprintln!("\nThe interface needs a terminal; every action of it is also a command above.");
             Ok(Outcome::Usage)
         }
-        Some(Command::Info { model, json }) => info::run(&model, json),
+        Some(Command::Info { model, depth, json }) => info::run(&model, depth, json),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Calibrate(args)) => calibrate::run(&args),
         Some(Command::Merge { stats, output }) => calibrate::merge(&stats, &output),

@@ -91,6 +91,29 @@ fn info_lists_layers_and_sites() {
     assert_eq!(role("backbone.layers.0.blocks.0.mlp.fc2:input"), "post-gelu");
     assert_eq!(role("backbone.layers.0.blocks.0.mlp.fc2:weight"), "weight");
     assert!(ok(&["info", text(&fixture())]).contains("attn.qkv:input"));
+    // Modules add up to the whole, at any depth.
+    for depth in [None, Some("1"), Some("3"), Some("99")] {
+        let mut words = vec!["info", "--sample", "lavt-mini"];
+        words.extend(depth.iter().flat_map(|depth| ["--depth", depth]));
+        let found = json(&words);
+        let modules = found["modules"].as_array().unwrap();
+        let sum = |field: &str| modules.iter().map(|m| m[field].as_u64().unwrap()).sum::<u64>();
+        let layers = found["layers"].as_array().unwrap();
+        assert_eq!(Some(sum("macs")), found["macs"].as_u64());
+        assert_eq!(sum("layers"), layers.len() as u64);
+        assert_eq!(sum("weights"), layers.iter().map(|l| l["weights"].as_u64().unwrap()).sum::<u64>());
+        let names: Vec<&str> = modules.iter().map(|m| m["module"].as_str().unwrap()).collect();
+        let steps = |name: &&str| name.split('.').count();
+        match depth {
+            None => assert!((6..layers.len()).contains(&names.len()), "{names:?}"),
+            Some("1") => assert!(names.iter().all(|name| steps(name) == 1), "{names:?}"),
+            Some("3") => assert!(names.contains(&"backbone.layers.0"), "{names:?}"),
+            Some(_) => assert_eq!(names.len(), layers.len()),
+        }
+        let printed = ok(&words);
+        assert!(names.iter().all(|name| printed.contains(name)), "{printed}");
+        assert_eq!(printed.contains(":input"), depth.is_none(), "{printed}");
+    }
     // The bundled models open by name.
     let planted = json(&["info", "--sample", "lavt-mini-planted"]);
     assert_eq!(planted["label"], "outliers planted");
@@ -359,7 +382,28 @@ fn an_export_evaluates_to_the_figures_in_its_plan() {
     assert_eq!(gate("0").code, 0);
     let missed = gate("1.01");
     assert_eq!(missed.code, 3);
-    assert!(missed.err.contains("is below 1.01") && missed.out.contains("full precision"), "{}", missed.err);
+    assert!(missed.err.contains("mIoU") && missed.err.contains("is below 1.01"), "{}", missed.err);
+    assert!(missed.out.contains("full precision"), "{}", missed.out);
+    // Of another task, with labels on some samples: the figure has its own name, and what is missing is said.
+    let vit = fixture().with_file_name("vit_tiny_hf");
+    let few = dir.path().join("labels");
+    std::fs::create_dir(&few).unwrap();
+    for name in ["image0.png", "image1.png"] {
+        std::fs::copy(vit.join(name), few.join(name)).unwrap();
+    }
+    let lines =
+        "{\"image\": \"image0.png\", \"label\": \"whale\"}\n{\"image\": \"image1.png\", \"label\": \"3\"}\n";
+    std::fs::write(few.join("samples.jsonl"), lines).unwrap();
+    let words = ["eval", text(&vit), "--samples", text(&few)];
+    let found = json(&words);
+    let warnings: Vec<&str> =
+        found["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    assert!(warnings.iter().any(|w| w.contains("`whale`") && w.contains("no class")), "{warnings:?}");
+    assert!(warnings.iter().any(|w| w.contains("1 of 2 samples")), "{warnings:?}");
+    let missed = bitloupe(&[&words[..], &["--min", "1.01"]].concat());
+    assert_eq!(missed.code, 3);
+    assert!(missed.err.contains("top-1") && !missed.err.contains("mIoU"), "{}", missed.err);
+    assert!(warnings.iter().all(|w| missed.err.matches(w).count() == 1), "{}", missed.err);
     // Methods on the spot, as a plan that is made first.
     let spot =
         json(&["eval", model, "--samples", samples, "-c", calib, "--method", "mse", "-w", "8", "-a", "8"]);

@@ -18,7 +18,8 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     let mut options = open::options(&args.model, args.calibration.clone(), args.samples.clone())?;
     options.exported_weights.clone_from(&args.exported);
     let mut session = Session::open(&options)?;
-    for warning in session.warnings()? {
+    let mut warnings = session.warnings()?;
+    for warning in &warnings {
         eprintln!("warning: {warning}");
     }
     if let Some(limit) = args.limit {
@@ -38,6 +39,10 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     };
     let mut report = open::progress("evaluating");
     let result = session.evaluate(&fitted, &Cancel::default(), |done, total, _| report(done, total))?;
+    for warning in &result.warnings {
+        eprintln!("warning: {warning}");
+    }
+    warnings.extend(result.warnings.iter().cloned());
     // With exported weights the plan that runs has float weights; the bits are those of the plan that was said.
     let budget = match &args.plan {
         Some(path) if args.exported.is_some() => session.budget(&Plan::read(path)?),
@@ -54,6 +59,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
             "agreement": object(result.agreement.as_ref()),
             "average_bits": {"weights": budget.average_weight_bits, "activations": budget.average_activation_bits},
             "weight_bytes": budget.weight_bytes,
+            "warnings": warnings,
         }))?;
     } else {
         let label = model.label.as_ref().map(|l| format!(" ({l})")).unwrap_or_default();
@@ -79,7 +85,8 @@ pub fn run(args: &Eval) -> Result<Outcome> {
     if let (Some(least), Some(reached)) = (args.min_miou, reached)
         && reached < least
     {
-        eprintln!("bitloupe: mIoU {reached:.4} is below {least}");
+        let against = if result.quantized.is_some() { "" } else { " with full precision" };
+        eprintln!("bitloupe: {}{against} {reached:.4} is below {least}", result.metric.name());
         return Ok(Outcome::Missed);
     }
     Ok(Outcome::Done)

@@ -66,7 +66,7 @@ pub enum Metric {
     TopOne,
     /// Mean of precision and recall of boxes (their harmonic mean per sample).
     BoxF1,
-    /// Cosine of the angle between vectors.
+    /// Cosine of the angle between vectors, the mean over a model's outputs.
     Cosine,
     /// One minus the edit distance over the length of the longer text.
     Similarity,
@@ -149,7 +149,8 @@ impl Answer {
     }
 
     /// How far this answer agrees with another (the truth, or full precision); none for answers of different kinds or
-    /// sizes.
+    /// sizes. Of several vectors (the towers of CLIP) all count: the figures are the mean of their cosines and the largest
+    /// of their relative errors.
     pub fn compare(&self, other: &Self) -> Option<Match> {
         let figures = match (self, other) {
             (Self::Mask(a), Self::Mask(b)) => return a.overlap(b).map(Match::Overlap),
@@ -161,11 +162,11 @@ impl Answer {
             }
             (Self::Boxes { boxes: a, .. }, Self::Boxes { boxes: b, .. }) => match_boxes(a, b),
             (Self::Vectors(a), Self::Vectors(b)) => {
-                let (a, b) = (a.first()?, b.first()?);
-                if a.values.len() != b.values.len() {
+                let alike = |(a, b): (&Vector, &Vector)| a.values.len() == b.values.len();
+                if a.is_empty() || a.len() != b.len() || !a.iter().zip(b).all(alike) {
                     return None;
                 }
-                compare_vectors(&a.values, &b.values)
+                compare_all(a, b)
             }
             (Self::Letters(a), Self::Letters(b)) => {
                 vec![similarity(a, b), f64::from(u8::from(a == b))]
@@ -216,8 +217,19 @@ fn box_iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     if union > 0.0 { both / union } else { 0.0 }
 }
 
+/// The mean of the cosines and the largest relative error of as many vectors on both sides.
+fn compare_all(a: &[Vector], b: &[Vector]) -> Vec<f64> {
+    let (mut cosines, mut worst) = (0.0, 0.0_f64);
+    for (a, b) in a.iter().zip(b) {
+        let (cosine, error) = compare_vectors(&a.values, &b.values);
+        cosines += cosine;
+        worst = worst.max(error);
+    }
+    vec![cosines / a.len() as f64, worst]
+}
+
 /// Cosine, and the length of the difference over the length of the second vector.
-fn compare_vectors(a: &[f32], b: &[f32]) -> Vec<f64> {
+fn compare_vectors(a: &[f32], b: &[f32]) -> (f64, f64) {
     let (mut aa, mut bb, mut ab, mut difference) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
     for (&x, &y) in a.iter().zip(b) {
         let (x, y) = (f64::from(x), f64::from(y));
@@ -233,7 +245,7 @@ fn compare_vectors(a: &[f32], b: &[f32]) -> Vec<f64> {
     };
     let error = if bb > 0.0 { (difference / bb).sqrt() } else { difference.sqrt() };
     // What is not a number agrees with nothing.
-    vec![if cosine.is_nan() { 0.0 } else { cosine }, if error.is_nan() { f64::MAX } else { error }]
+    (if cosine.is_nan() { 0.0 } else { cosine }, if error.is_nan() { f64::MAX } else { error })
 }
 
 /// One minus the edit distance (insertions, deletions, exchanges) over the length of the longer text.
@@ -351,6 +363,23 @@ mod tests {
         assert_eq!(figures(&vector(&[0.0]), &vector(&[0.0])), [1.0, 0.0]);
         assert_eq!(figures(&vector(&[f32::NAN]), &vector(&[1.0]))[0], 0.0);
         assert!(vector(&[1.0]).compare(&vector(&[1.0, 2.0])).is_none());
+    }
+
+    #[test]
+    fn every_vector_counts() {
+        let of = |all: &[&[f32]]| {
+            let one = |values: &&[f32]| Vector { name: "x".to_owned(), values: Arc::new(values.to_vec()) };
+            Answer::Vectors(all.iter().map(one).collect())
+        };
+        let (reference, turned) = (of(&[&[1.0, 0.0], &[0.0, 2.0]]), of(&[&[1.0, 0.0], &[2.0, 2.0]]));
+        let found = figures(&turned, &reference);
+        assert!((found[0] - (1.0 + 0.5_f64.sqrt()) / 2.0).abs() < 1e-12, "{found:?}");
+        assert_eq!(found[1], 1.0);
+        assert_eq!(figures(&reference, &reference), [1.0, 0.0]);
+        for other in [of(&[]), of(&[&[1.0, 0.0]]), of(&[&[1.0, 0.0], &[0.0]])] {
+            assert!(other.compare(&reference).is_none() && reference.compare(&other).is_none());
+        }
+        assert!(of(&[]).compare(&of(&[])).is_none());
     }
 
     #[test]

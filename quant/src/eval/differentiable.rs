@@ -1,8 +1,8 @@
 //! The losses of [`output_loss`](super::output_loss) in candle's operations, to be differentiated.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
-use super::output_loss::OutputLoss;
+use super::output_loss::{OutputLoss, all_outputs, mean_square};
 use crate::models::{MaskRule, Task};
 
 /// Outputs by name.
@@ -20,7 +20,19 @@ pub fn between_outputs(task: &Task, reference: &Outputs, other: &Outputs) -> Res
             by(OutputLoss::ClassDivergence, logits)?.add(&by(OutputLoss::Distances, boxes)?)
         }
         Task::Letters { scores, .. } => by(OutputLoss::ClassDivergence, scores),
-        Task::Embeddings { .. } | Task::Tensors => by(OutputLoss::Squares, main(task, reference)?),
+        Task::Embeddings { .. } | Task::Tensors => {
+            let names = all_outputs(task, reference);
+            let [first, rest @ ..] = names.as_slice() else { candle_core::bail!("the model has no output") };
+            if rest.is_empty() {
+                return by(OutputLoss::Squares, first);
+            }
+            let share = |name: &str| {
+                let values = find(reference, name)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                let of_all = names.len() as f64 * mean_square(&values);
+                by(OutputLoss::Squares, name)?.affine(1.0 / of_all, 0.0)
+            };
+            rest.iter().try_fold(share(first)?, |sum, name| sum.add(&share(name)?))
+        }
     }
 }
 

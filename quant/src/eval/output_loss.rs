@@ -7,9 +7,10 @@ use crate::models::{MaskRule, Task};
 
 /// The distance of a run's outputs from those of full precision, both by name, in the terms of the task: per pixel or per
 /// class the divergence of the probabilities; for boxes the divergence of their classes plus the mean distance of their
-/// coordinates (shares of the picture); for everything else the mean squared difference of the first output that
-/// counts (DetPTQ, Liu et al. 2023, names these losses; its code is not public). Infinite if an output is missing or not
-/// finite.
+/// coordinates (shares of the picture); for everything else the mean squared difference of the output that counts (DetPTQ,
+/// Liu et al. 2023, names these losses; its code is not public). Where several outputs count, each goes by its share of
+/// the output's own mean square, so that none hides behind the numbers of another, and these are averaged. Infinite if an
+/// output is missing or not finite.
 pub fn between_outputs(task: &Task, reference: &[(String, Value)], other: &[(String, Value)]) -> f64 {
     let find = |outputs: &[(String, Value)], name: &str| {
         outputs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
@@ -26,11 +27,35 @@ pub fn between_outputs(task: &Task, reference: &[(String, Value)], other: &[(Str
             by(OutputLoss::ClassDivergence, logits) + by(OutputLoss::Distances, boxes)
         }
         Task::Letters { scores, .. } => by(OutputLoss::ClassDivergence, scores),
-        Task::Embeddings { outputs } => {
-            outputs.first().map_or(f64::INFINITY, |name| by(OutputLoss::Squares, name))
+        Task::Embeddings { .. } | Task::Tensors => {
+            let names = all_outputs(task, reference);
+            let share = |name: &str| {
+                let size = find(reference, name).map_or(1.0, |value| mean_square(value.as_slice()));
+                by(OutputLoss::Squares, name) / size
+            };
+            match names.as_slice() {
+                [] => f64::INFINITY,
+                [one] => by(OutputLoss::Squares, one),
+                several => several.iter().map(|name| share(name)).sum::<f64>() / several.len() as f64,
+            }
         }
-        Task::Tensors => reference.first().map_or(f64::INFINITY, |(name, _)| by(OutputLoss::Squares, name)),
     }
+}
+
+/// The outputs that count where a task names no loss of its own: those it lists, else all.
+pub(super) fn all_outputs<'n, V>(task: &'n Task, outputs: &'n [(String, V)]) -> Vec<&'n str> {
+    match task {
+        Task::Embeddings { outputs: listed } if !listed.is_empty() => {
+            listed.iter().map(String::as_str).collect()
+        }
+        _ => outputs.iter().map(|(name, _)| name.as_str()).collect(),
+    }
+}
+
+/// Mean of the squares; 1 where it is 0 or not finite, so that one can divide by it.
+pub(super) fn mean_square(values: &[f32]) -> f64 {
+    let mean = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+    if mean > 0.0 && mean.is_finite() { mean } else { 1.0 }
 }
 
 /// Which distance.
@@ -156,6 +181,23 @@ mod tests {
         assert!((both - 0.125 - class).abs() < 1e-7, "{both}");
         assert_eq!(between_outputs(&task, &reference, &reference[..1]), f64::INFINITY);
         assert_eq!(between_outputs(&Task::Tensors, &[], &[]), f64::INFINITY);
+    }
+
+    #[test]
+    fn every_listed_output_counts_by_its_own_size() {
+        let outputs =
+            |a: f32, b: f32| [named("a", &[2], &[a, a]), named("b", &[1], &[b]), named("c", &[1], &[b])];
+        let listed = |names: &[&str]| Task::Embeddings {
+            outputs: names.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let (reference, other) = (outputs(2.0, 100.0), outputs(3.0, 100.0));
+        assert_eq!(between_outputs(&listed(&["a"]), &reference, &other), 1.0);
+        assert_eq!(between_outputs(&listed(&["b", "a"]), &reference, &other), 0.125);
+        assert_eq!(between_outputs(&listed(&["b", "c"]), &reference, &other), 0.0);
+        assert_eq!(between_outputs(&Task::Tensors, &reference, &outputs(2.0, 50.0)), 0.5 / 3.0);
+        assert_eq!(between_outputs(&listed(&["a", "d"]), &reference, &other), f64::INFINITY);
+        // What is nothing in full precision counts as it is.
+        assert_eq!(between_outputs(&listed(&["a", "b"]), &outputs(0.0, 1.0), &outputs(2.0, 1.0)), 2.0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod layers;
 mod layout;
+mod missing;
 mod values;
 
 use std::collections::{HashMap, HashSet};
@@ -62,7 +63,8 @@ impl<'w> Builder<'w> {
         self.graph.outputs.push((name.to_owned(), node));
     }
 
-    /// The finished graph. `ignore` says which tensors of the checkpoint a graph may leave unused.
+    /// The finished graph. `ignore` says which tensors of the checkpoint a graph may leave unused. An error names all
+    /// tensors that are missing, or else all that have no place.
     pub fn finish(mut self, ignore: impl Fn(&str) -> bool) -> Result<Graph, ModelError> {
         let used: HashSet<&str> =
             self.params.keys().filter_map(|name| self.weights.stored_name(name)).collect();
@@ -72,6 +74,10 @@ impl<'w> Builder<'w> {
             .filter(|name| !used.contains(name) && !ignore(name))
             .map(ToOwned::to_owned)
             .collect();
+        if self.weights.are_missing() {
+            self.weights.note_unknown(unused);
+            return Err(self.weights.missing());
+        }
         if !unused.is_empty() {
             return Err(ModelError::UnknownTensors { file: self.weights.file().to_owned(), names: unused });
         }
@@ -82,6 +88,9 @@ impl<'w> Builder<'w> {
     fn param(&mut self, name: &str, shape: Option<&[usize]>) -> Result<ParamId, ModelError> {
         if let Some(&id) = self.params.get(name) {
             return Ok(id);
+        }
+        if self.weights.stored_name(name).is_none() {
+            return self.stand_in(name, shape.map(<[usize]>::to_vec), true);
         }
         let tensor = self.weights.get(name)?;
         if let Some(shape) = shape.filter(|shape| *shape != tensor.shape) {
@@ -149,7 +158,10 @@ impl<'w> Scope<'_, 'w> {
 
     /// Shape of a checkpoint tensor, if there is one of this name.
     pub fn param_shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.builder.weights.shape(&self.full(name))
+        let full = self.full(name);
+        let known =
+            self.builder.params.get(&full).map(|id| self.builder.graph.params[id.index()].shape.clone());
+        known.or_else(|| self.builder.weights.shape(&full))
     }
 
     /// A checkpoint tensor's values for computing a constant; it counts as used.

@@ -10,6 +10,7 @@ use super::parts::activation;
 use super::parts::pictures::{self, IMAGENET};
 use super::parts::timm::unnamed;
 use super::parts::tokens::token;
+use super::parts::vit_sizes::Tokens;
 use super::source::Source;
 use super::vit::{build, hugging_face, image_of, is_timm, mean_of_patches, timm};
 use crate::data::Filter;
@@ -20,14 +21,18 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
     let has = |name: &str| source.weights.shape(name).is_some();
     source.model_type() == "deit"
         || source.field("architecture").starts_with("deit")
-        || unnamed(source) && (has("deit.embeddings.cls_token") || is_timm(source) && has("dist_token"))
+        || unnamed(source)
+            && (has("deit.embeddings.cls_token")
+                || has("embeddings.distillation_token")
+                || is_timm(source) && has("dist_token"))
 }
 
 /// Opens a model folder.
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let has = |name: &str| source.weights.shape(name).is_some();
     if source.model_type() == "deit" || source.field("architecture").is_empty() && !is_timm(source) {
-        let (config, mut vit) = hugging_face(source)?;
+        let root = if has("deit.embeddings.cls_token") { "deit" } else { "" };
+        let (config, mut vit) = hugging_face(source, Tokens { root, special: 2, pictures: &[] })?;
         vit.distilled = true;
         // 224 of 256 pixels, as published.
         let (height, width) = config.image();
@@ -37,7 +42,6 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         let preprocessor = pictures::preprocessor(source, default)?;
         let pooler =
             activation::named("pooler_act", &config.pooler_act).map_err(|message| source.wrong(message))?;
-        let root = if has("deit.embeddings.cls_token") { "deit" } else { "" };
         build(source, preprocessor, config.image(), |g, pixels| {
             let mut m = g.at(root);
             m.read("embeddings.patch_embeddings.projection.weight", &config.patch_weight())?;

@@ -95,8 +95,9 @@ fn detect(
     let places = positions::sines(&mut g.at("model.backbone.position_embedding"), mask, d)?;
     let bias = positions::attention_bias(g, mask)?;
     let x = transformer::encode(&mut g.at("model.encoder"), config, x, places, bias)?;
-    let queries = g.param_shape("model.query_position_embeddings.weight").unwrap_or_default();
-    let queries = queries.first().copied().unwrap_or(0);
+    // Of a table that is missing, the published number.
+    let queries = g.param_shape("model.query_position_embeddings.weight");
+    let queries = queries.map_or(100, |shape| shape.first().copied().unwrap_or(0));
     let table = g.read("model.query_position_embeddings.weight", &[queries, d])?;
     let table = g.constant("model.query_position_embeddings", &[1, queries, d], table.to_vec())?;
     let x = transformer::decode(&mut g.at("model.decoder"), config, table, x, places, bias)?;

@@ -14,6 +14,7 @@ use super::parts::positions::Resampling;
 use super::parts::timm::unnamed;
 use super::parts::tokens::token;
 use super::parts::vit::{Blocks, Encoded, HF, Vit};
+use super::parts::vit_sizes::{self, Tokens};
 use super::source::Source;
 use super::vit::{build, is_timm, mean_of_patches, timm};
 use crate::data::{Filter, PreprocessorConfig, Size};
@@ -28,7 +29,10 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
     ["dinov2", "dinov2_with_registers"].contains(&source.model_type())
         || source.field("architecture").contains("dinov2")
         || unnamed(source) && is_timm(source) && has("blocks.0.ls1.gamma") && has("mask_token")
-        || unnamed(source) && has("encoder.layer.0.layer_scale1.lambda1")
+        || unnamed(source)
+            && ["", "dinov2.", "dinov2_with_registers."]
+                .iter()
+                .any(|root| has(&format!("{root}encoder.layer.0.layer_scale1.lambda1")))
 }
 
 /// Opens a model folder.
@@ -93,7 +97,7 @@ fn outputs(
 
 /// The encoder that a configuration of Hugging Face describes.
 fn hugging_face(source: &Source<'_>, root: &str) -> Result<(VitConfig, Vit), ModelError> {
-    let config: VitConfig = source.parse()?;
+    let config = vit_sizes::of(source, Tokens { root, special: 1, pictures: &[] })?;
     let config = config.complete(Sides::Square(224), 14, 1e-6).map_err(|message| source.wrong(message))?;
     let dot = if root.is_empty() { "" } else { "." };
     let gated = format!("{root}{dot}encoder.layer.0.mlp.weights_in.weight");
@@ -105,7 +109,8 @@ fn hugging_face(source: &Source<'_>, root: &str) -> Result<(VitConfig, Vit), Mod
         act: config.act(),
         eps: config.eps(),
     };
-    let registers = source.model_type() == "dinov2_with_registers";
+    let registers = source.model_type() == "dinov2_with_registers"
+        || source.weights.shape(&format!("{root}{dot}embeddings.register_tokens")).is_some();
     let how = if registers { Resampling::Antialiased } else { Resampling::Bicubic };
     let grid = Some(config.grid());
     Ok((config, Vit { names: HF, blocks, distilled: false, grid, how }))

@@ -1,5 +1,8 @@
 //! Why a model cannot be opened, with the file, the tensor and what to do.
 
+/// Most tensors that a message names.
+const LISTED: usize = 20;
+
 /// A model that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +66,17 @@ pub enum ModelError {
         /// What is wrong.
         message: String,
     },
+    /// A pickle that calls what only an attack calls.
+    #[error(
+        "{file}: it asks Python to call `{function}`, which no checkpoint needs and which could do anything; nothing of \
+         it was run. Do not load this file with Python, and ask for the weights as .safetensors"
+    )]
+    Harmful {
+        /// The file.
+        file: String,
+        /// The function, with its module.
+        function: String,
+    },
     /// A checkpoint in the form of torch before 1.6.
     #[error(
         "{file}: a checkpoint in the form of torch before 1.6; convert it with `python -c \"import torch; \
@@ -104,6 +118,19 @@ pub enum ModelError {
         /// Names in the file that are nearest to it.
         nearest: Vec<String>,
     },
+    /// Several tensors that the architecture needs are not there.
+    #[error(
+        "{file}: {} tensors are missing: {}{}; is this the checkpoint that belongs to config.json?",
+        .names.len(), list(.names, LISTED), instead(.unknown)
+    )]
+    MissingTensors {
+        /// The file.
+        file: String,
+        /// The tensors, sorted: all, or as many as the architecture could be followed to.
+        names: Vec<String>,
+        /// Tensors of the file that have no place, where the architecture could be followed to its end.
+        unknown: Vec<String>,
+    },
     /// A tensor has another shape than the config asks for.
     #[error(
         "{file}: tensor `{tensor}` has shape {found:?}, expected {expected:?}; config.json and checkpoint do not belong together"
@@ -141,7 +168,11 @@ pub enum ModelError {
         value: f32,
     },
     /// Tensors that the architecture has no place for.
-    #[error("{file}: {} tensors have no place in this architecture: {}; check `model_type` and sizes in config.json", .names.len(), list(.names))]
+    #[error(
+        "{file}: {} no place in this architecture: {}; check `model_type` and sizes in config.json",
+        if .names.len() == 1 { "a tensor has".to_owned() } else { format!("{} tensors have", .names.len()) },
+        list(.names, LISTED)
+    )]
     UnknownTensors {
         /// The file.
         file: String,
@@ -201,11 +232,20 @@ fn hint(names: &[String]) -> String {
 }
 
 fn hint_several(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!(" (there are {})", list(names)) }
+    if names.is_empty() { String::new() } else { format!(" (there are {})", list(names, 5)) }
 }
 
-fn list(names: &[String]) -> String {
-    let shown: Vec<_> = names.iter().take(5).map(|n| format!("`{n}`")).collect();
+fn instead(unknown: &[String]) -> String {
+    match unknown {
+        [] => String::new(),
+        [one] => format!("; `{one}` has no place in this architecture"),
+        _ => format!("; {} have no place in this architecture: {}", unknown.len(), list(unknown, LISTED)),
+    }
+}
+
+/// At most so many names, and how many more there are.
+fn list(names: &[String], most: usize) -> String {
+    let shown: Vec<_> = names.iter().take(most).map(|n| format!("`{n}`")).collect();
     let more = names.len().saturating_sub(shown.len());
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }

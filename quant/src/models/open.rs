@@ -126,7 +126,9 @@ pub fn open_for(
     }
     let source = Source::read(&*files, &found, shapes)?;
     let architecture = architecture::of(&source)?;
-    let built = (architecture.build)(&source)?;
+    // What is missing goes before what is wrong because of it.
+    let built = (architecture.build)(&source)
+        .map_err(|error| if source.weights.are_missing() { source.weights.missing() } else { error })?;
     Ok(Model {
         name,
         label,
@@ -138,7 +140,7 @@ pub fn open_for(
         task: built.task,
         encodings: Vec::new(),
         unsupported: Vec::new(),
-        warnings: Vec::new(),
+        warnings: source.assumed(),
         files: confined,
     })
 }

@@ -14,4 +14,5 @@ pub(super) mod timm;
 pub(super) mod tokenizer;
 pub(super) mod tokens;
 pub(super) mod vit;
+pub(super) mod vit_sizes;
 pub(super) mod window;

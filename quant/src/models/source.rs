@@ -1,6 +1,7 @@
 //! What an architecture is built from: configuration, weights, files beside them, and the shapes asked for.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
@@ -68,6 +69,8 @@ pub(crate) struct Source<'s> {
     pub(crate) weights: &'s Weights,
     /// Shapes asked for.
     pub(crate) shapes: &'s InputShapes,
+    /// What was taken as published because no file says it.
+    assumed: RefCell<Vec<String>>,
 }
 
 impl Source<'_> {
@@ -78,12 +81,13 @@ impl Source<'_> {
         shapes: &'s InputShapes,
     ) -> Result<Source<'s>, ModelError> {
         if !files.contains(CONFIG) {
-            return Ok(Source { files, config: None, text: Cow::Borrowed(&[]), weights, shapes });
+            let text = Cow::Borrowed(&[][..]);
+            return Ok(Source { files, config: None, text, weights, shapes, assumed: RefCell::default() });
         }
         let (file, text) = (files.display(CONFIG), files.read(CONFIG)?);
         let config =
             serde_json::from_slice(&text).map_err(|e| ModelError::Config { file, message: e.to_string() })?;
-        Ok(Source { files, config: Some(config), text, weights, shapes })
+        Ok(Source { files, config: Some(config), text, weights, shapes, assumed: RefCell::default() })
     }
 
     /// The configuration as an architecture reads it.
@@ -91,7 +95,20 @@ impl Source<'_> {
         if self.config.is_none() {
             return Err(self.wrong("it is missing; copy it beside the weights".to_owned()));
         }
-        serde_json::from_slice(&self.text).map_err(|e| self.wrong(e.to_string()))
+        serde_json::from_slice(&self.text).map_err(|e| {
+            let field = self.config.as_ref().and_then(|config| culprit::<T>(config));
+            self.wrong(field.map_or_else(|| e.to_string(), |field| format!("`{field}`: {e}")))
+        })
+    }
+
+    /// Notes what is taken as published because no file says it; a warning for people.
+    pub(crate) fn assume(&self, what: String) {
+        self.assumed.borrow_mut().push(what);
+    }
+
+    /// What was noted.
+    pub(super) fn assumed(self) -> Vec<String> {
+        self.assumed.into_inner()
     }
 
     /// The configuration's `model_type`, or an empty word.
@@ -124,4 +141,54 @@ pub(super) fn labels(config: Option<&Value>, count: usize) -> Vec<String> {
             name.map_or_else(|| class.to_string(), ToOwned::to_owned)
         })
         .collect()
+}
+
+/// The field that a type cannot be read from, as the path to it: it fails alone, too. None where that does not tell.
+fn culprit<T: DeserializeOwned>(config: &Value) -> Option<String> {
+    let fails = |path: &[&str], value: &Value| {
+        let alone = path.iter().rev().fold(value.clone(), |inner, name| {
+            Value::Object([((*name).to_owned(), inner)].into_iter().collect())
+        });
+        // A field that is absent is the fault of no other.
+        serde_json::from_value::<T>(alone).is_err_and(|e| !e.to_string().starts_with("missing field"))
+    };
+    let (name, value) = config.as_object()?.iter().find(|(name, value)| fails(&[name], value))?;
+    let inner = value
+        .as_object()
+        .and_then(|fields| fields.iter().find(|(inner, value)| fails(&[name, inner], value)));
+    Some(inner.map_or_else(|| name.clone(), |(inner, _)| format!("{name}.{inner}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::culprit;
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Config {
+        width: usize,
+        inner: Inner,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Inner {
+        depths: Vec<usize>,
+    }
+
+    #[test]
+    fn the_field_that_is_wrong_is_named() {
+        let of = |config| culprit::<Config>(&config);
+        assert_eq!(of(json!({"other": 1, "width": "a"})).as_deref(), Some("width"));
+        assert_eq!(
+            of(json!({"width": 1, "inner": {"a": 1, "depths": [1, "b"]}})).as_deref(),
+            Some("inner.depths")
+        );
+        assert_eq!(of(json!({"width": 1, "inner": 3})).as_deref(), Some("inner"));
+        assert_eq!(of(json!({"width": 1})), None);
+        assert_eq!(of(json!(3)), None);
+    }
 }

@@ -106,6 +106,48 @@ impl Default for SwinConfig {
 }
 
 impl SwinConfig {
+    /// The configuration in the folder, or what the tensors tell; the pictures are those of published models, in which
+    /// windows fill the last grid.
+    fn of(source: &Source<'_>, root: &str) -> Result<Self, ModelError> {
+        if source.config.is_some() {
+            return source.parse();
+        }
+        let dot = if root.is_empty() { "" } else { "." };
+        let weights = source.weights;
+        let axis = |name: &str, axis: usize| {
+            let name = format!("{root}{dot}{name}");
+            let told = || weights.shape(&name)?.get(axis).copied();
+            told().ok_or_else(|| {
+                source.wrong(format!("it is missing, and so is tensor `{name}`, which tells its sizes"))
+            })
+        };
+        let stages = count_modules(weights.names(), &format!("{root}{dot}encoder.layers"));
+        within("the number of stages", stages, 1, MAX_STAGES).map_err(|message| source.wrong(message))?;
+        let (mut depths, mut heads) = (Vec::new(), Vec::new());
+        for stage in 0..stages {
+            let blocks = format!("encoder.layers.{stage}.blocks");
+            depths.push(count_modules(weights.names(), &format!("{root}{dot}{blocks}")));
+            heads.push(axis(&format!("{blocks}.0.attention.self.relative_position_bias_table"), 1)?);
+        }
+        let projection = "embeddings.patch_embeddings.projection.weight";
+        let (embed_dim, patch_size) = (axis(projection, 0)?, axis(projection, 2)?);
+        let rows = axis("encoder.layers.0.blocks.0.attention.self.relative_position_bias_table", 0)?;
+        let window_size = rows.isqrt().div_ceil(2);
+        let side = window_size.saturating_mul(patch_size).saturating_mul(1 << (stages - 1)).min(16_384);
+        source.assume(format!(
+            "without config.json pictures of {side}x{side} are taken, as in the published models: no tensor shows their size"
+        ));
+        Ok(Self {
+            image_size: Sides::Square(side),
+            patch_size,
+            embed_dim,
+            depths,
+            num_heads: heads,
+            window_size,
+            ..Self::default()
+        })
+    }
+
     fn check(&self) -> Result<(), String> {
         self.image_size.check("image_size")?;
         within("patch_size", self.patch_size, 1, 1024)?;
@@ -146,6 +188,7 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
         || source.field("architecture").starts_with("swin_")
         || timm::unnamed(source)
             && (has("swin.embeddings.patch_embeddings.projection.weight")
+                || has("encoder.layers.0.blocks.0.attention.self.relative_position_bias_table")
                 || has("patch_embed.proj.weight")
                     && has("layers.0.blocks.0.attn.relative_position_bias_table"))
 }
@@ -155,7 +198,8 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let has = |name: &str| source.weights.shape(name).is_some();
     let unnamed = source.field("architecture").is_empty();
     if source.model_type() == "swin" || unnamed && !has("patch_embed.proj.weight") {
-        let config: SwinConfig = source.parse()?;
+        let root = if has("swin.embeddings.patch_embeddings.projection.weight") { "swin" } else { "" };
+        let config = SwinConfig::of(source, root)?;
         config.check().map_err(|message| source.wrong(message))?;
         let image = config.image_size.pair();
         let default = pictures::resized(pictures::exact(image), Filter::Bicubic, IMAGENET);
@@ -169,7 +213,6 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
             act: activation::named("hidden_act", &config.hidden_act).unwrap_or_default(),
             eps: config.layer_norm_eps,
         };
-        let root = if has("swin.embeddings.patch_embeddings.projection.weight") { "swin" } else { "" };
         let weight = [config.embed_dim, config.num_channels, config.patch_size, config.patch_size];
         build(source, preprocessor, image, |g, pixels| {
             let mut m = g.at(root);

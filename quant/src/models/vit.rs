@@ -13,6 +13,7 @@ use super::parts::positions::Resampling;
 use super::parts::timm::{TimmConfig, unnamed};
 use super::parts::tokens::token;
 use super::parts::vit::{Blocks, HF, TIMM, Vit, count_modules, timm_names};
+use super::parts::vit_sizes::{self, Tokens};
 use super::source::Source;
 use super::{ModelError, Task};
 use crate::data::{Filter, PreprocessorConfig};
@@ -30,7 +31,11 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
     source.model_type() == "vit"
         || source.field("architecture").starts_with("vit_")
         || unnamed(source)
-            && (has("vit.embeddings.cls_token") && !has("vit.embeddings.detection_tokens") || is_timm(source))
+            && (has("vit.embeddings.cls_token") && !has("vit.embeddings.detection_tokens")
+                || has("embeddings.cls_token")
+                    && has("encoder.layer.0.layernorm_before.weight")
+                    && !has("embeddings.detection_tokens")
+                || is_timm(source))
 }
 
 /// Whether the tensors are those of a plain vision transformer in timm's naming.
@@ -43,12 +48,12 @@ pub(super) fn is_timm(source: &Source<'_>) -> bool {
 /// Opens a model folder.
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     if source.model_type() == "vit" || source.field("architecture").is_empty() && !is_timm(source) {
-        let (config, vit) = hugging_face(source)?;
+        let root = if source.weights.shape("vit.embeddings.cls_token").is_some() { "vit" } else { "" };
+        let (config, vit) = hugging_face(source, Tokens { root, special: 1, pictures: &[] })?;
         let default = pictures::resized(pictures::exact(config.image()), Filter::Bilinear, SYMMETRIC);
         let preprocessor = pictures::preprocessor(source, default)?;
         let pooler =
             activation::named("pooler_act", &config.pooler_act).map_err(|message| source.wrong(message))?;
-        let root = if source.weights.shape("vit.embeddings.cls_token").is_some() { "vit" } else { "" };
         build(source, preprocessor, config.image(), |g, pixels| {
             let mut m = g.at(root);
             m.read("embeddings.patch_embeddings.projection.weight", &config.patch_weight())?;
@@ -95,9 +100,9 @@ pub(super) fn mean_of_patches(g: &mut Scope<'_, '_>, x: NodeId, first: usize) ->
     g.reduce(Reduction::Mean, patches, &[1], false)
 }
 
-/// The encoder that a configuration of Hugging Face describes, for ViT and DeiT.
-pub(super) fn hugging_face(source: &Source<'_>) -> Result<(VitConfig, Vit), ModelError> {
-    let config: VitConfig = source.parse()?;
+/// The encoder that a configuration of Hugging Face describes, or without one its tensors, for ViT and DeiT.
+pub(super) fn hugging_face(source: &Source<'_>, tokens: Tokens<'_>) -> Result<(VitConfig, Vit), ModelError> {
+    let config = vit_sizes::of(source, tokens)?;
     let config = config.complete(Sides::Square(224), 16, HF_EPS).map_err(|message| source.wrong(message))?;
     let blocks = Blocks {
         names: &block::HF,

@@ -14,11 +14,11 @@ mod tests;
 mod torch_file;
 mod zip;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -34,6 +34,9 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs";
 /// What BERT's first checkpoints call weight and bias of a LayerNorm (names of its TensorFlow original).
 const OLD_NAMES: [(&str, &str); 2] =
     [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")];
+
+/// What DataParallel puts before each name.
+const PARALLEL: &str = "module.";
 
 /// Tensors of up to this many values are copied when they are asked for: biases and scales are used in every run, and
 /// the pages that they share with the weights around them would stay in memory for them.
@@ -54,6 +57,19 @@ pub struct Weights {
     tensors: Tensors,
     order: Vec<String>,
     overrides: HashMap<String, Numbers>,
+    /// Whether names are those of a file's own graph (ONNX), which no architecture prescribes.
+    of_graph: bool,
+    /// What a graph asked for and did not find.
+    absent: Mutex<Absent>,
+}
+
+/// Names that do not fit between an architecture and its checkpoint.
+#[derive(Debug, Default)]
+struct Absent {
+    /// Asked for and not there.
+    missing: BTreeSet<String>,
+    /// There and not asked for, where that is known.
+    unknown: Vec<String>,
 }
 
 /// Tensors by name, each with the file it is in.
@@ -83,6 +99,14 @@ impl Tensors {
 
     fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// The same without DataParallel's prefix, if all names have it.
+    fn without_parallel(self) -> Self {
+        if !self.0.keys().all(|name| name.strip_prefix(PARALLEL).is_some_and(|rest| !rest.is_empty())) {
+            return self;
+        }
+        Self(self.0.into_iter().map(|(name, tensor)| (name[PARALLEL.len()..].to_owned(), tensor)).collect())
     }
 }
 
@@ -163,21 +187,66 @@ impl Weights {
             ));
             values.insert(name, Numbers::from(data));
         }
-        let mut weights = Self::of_file(file.to_owned(), stored)?;
+        // Such names are those of another file's own, whatever they begin with.
+        let mut all = Tensors::default();
+        all.add(file, stored)?;
+        let mut weights = Self::new(file.to_owned(), all);
         weights.overrides = values;
+        weights.of_graph = true;
         Ok(weights)
     }
 
     fn of_file(file: String, tensors: Vec<(String, Stored)>) -> Result<Self, ModelError> {
         let mut all = Tensors::default();
         all.add(&file, tensors)?;
-        Ok(Self::new(file, all))
+        Ok(Self::new(file, all.without_parallel()))
     }
 
     fn new(file: String, tensors: Tensors) -> Self {
         let mut order: Vec<String> = tensors.0.keys().cloned().collect();
         order.sort_unstable();
-        Self { file, tensors, order, overrides: HashMap::new() }
+        Self { file, tensors, order, overrides: HashMap::new(), of_graph: false, absent: Mutex::default() }
+    }
+
+    /// Whether equal layers have equal tensors, as those of an architecture do.
+    pub(crate) fn are_regular(&self) -> bool {
+        !self.of_graph
+    }
+
+    fn absent(&self) -> MutexGuard<'_, Absent> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a graph asks for a tensor that is not there; how many these are by now.
+    pub(crate) fn note_missing(&self, name: &str) -> usize {
+        let mut absent = self.absent();
+        absent.missing.insert(name.to_owned());
+        absent.missing.len()
+    }
+
+    /// Notes which tensors a graph with missing ones has no place for.
+    pub(crate) fn note_unknown(&self, names: Vec<String>) {
+        self.absent().unknown = names;
+    }
+
+    /// Whether any tensor was noted as missing.
+    pub(crate) fn are_missing(&self) -> bool {
+        !self.absent().missing.is_empty()
+    }
+
+    /// The error that names every tensor that was noted as missing.
+    pub(crate) fn missing(&self) -> ModelError {
+        let absent = self.absent();
+        let names: Vec<String> = absent.missing.iter().cloned().collect();
+        if let [one] = names.as_slice() {
+            return self.is_missing(one);
+        }
+        ModelError::MissingTensors { file: self.file.clone(), names, unknown: absent.unknown.clone() }
+    }
+
+    fn is_missing(&self, name: &str) -> ModelError {
+        let nearest = crate::plan::nearest(name, self.names(), 3);
+        ModelError::MissingTensor { file: self.file.clone(), tensor: name.to_owned(), nearest }
     }
 
     /// The file's name, for messages.
@@ -185,7 +254,8 @@ impl Weights {
         &self.file
     }
 
-    /// Names of all tensors as they stand in the file, in a fixed order.
+    /// Names of all tensors as they stand in the file (without the `module.` that DataParallel puts before all of them),
+    /// in a fixed order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(String::as_str)
     }
@@ -214,12 +284,7 @@ impl Weights {
     pub fn get(&self, name: &str) -> Result<Tensor, ModelError> {
         let found = self.stored_name(name).and_then(|stored| self.tensors.0.get_key_value(stored));
         let Some((stored_name, (file, stored))) = found else {
-            let nearest = crate::plan::nearest(name, self.names(), 3);
-            return Err(ModelError::MissingTensor {
-                file: self.file.clone(),
-                tensor: name.to_owned(),
-                nearest,
-            });
+            return Err(self.is_missing(name));
         };
         let shape = stored.shape.clone();
         if let Some(data) = self.overrides.get(stored_name) {

@@ -15,11 +15,15 @@ use super::parts::positions::{Resampling, Table};
 use super::parts::timm::unnamed;
 use super::parts::tokens::{Grid, learned, patches};
 use super::parts::vit::Blocks;
+use super::parts::vit_sizes::{self, Tokens};
 use super::source::Source;
 use super::vit::build;
 use crate::data::{Filter, Size};
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{NodeId, Scope};
+
+/// Height and width of the pictures that the published position tables were made for.
+const PICTURES: [(usize, usize); 3] = [(512, 864), (800, 1333), (800, 1344)];
 
 /// What the configuration has beyond that of a ViT.
 #[derive(Debug, Deserialize)]
@@ -35,25 +39,45 @@ impl Default for Detection {
     }
 }
 
+impl Detection {
+    /// The configuration in the folder, or what the tensors tell.
+    fn of(source: &Source<'_>, root: &str) -> Result<Self, ModelError> {
+        if source.config.is_some() {
+            return source.parse();
+        }
+        let dot = if root.is_empty() { "" } else { "." };
+        let shape = |name: &str| source.weights.shape(&format!("{root}{dot}{name}"));
+        let tokens = shape("embeddings.detection_tokens").and_then(|shape| shape.get(1).copied());
+        Ok(Self {
+            num_detection_tokens: tokens.unwrap_or(0),
+            use_mid_position_embeddings: shape("encoder.mid_position_embeddings").is_some(),
+        })
+    }
+}
+
 /// Whether configuration or tensor names are those of a YOLOS.
 pub(super) fn recognises(source: &Source<'_>) -> bool {
     source.model_type() == "yolos"
-        || unnamed(source) && source.weights.shape("vit.embeddings.detection_tokens").is_some()
+        || unnamed(source)
+            && ["vit.embeddings.detection_tokens", "embeddings.detection_tokens"]
+                .iter()
+                .any(|name| source.weights.shape(name).is_some())
 }
 
 /// Opens a model folder.
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
-    let config: VitConfig = source.parse()?;
+    let root = if source.weights.shape("vit.embeddings.cls_token").is_some() { "vit" } else { "" };
+    let detection = Detection::of(source, root)?;
+    let tokens = Tokens { root, special: 1 + detection.num_detection_tokens, pictures: &PICTURES };
+    let config = vit_sizes::of(source, tokens)?;
     let config = config.complete(Sides::Rectangle([512, 864]), 16, 1e-12);
     let config = config.map_err(|message| source.wrong(message))?;
-    let detection: Detection = source.parse()?;
     within("num_detection_tokens", detection.num_detection_tokens, 1, 1 << 16)
         .map_err(|message| source.wrong(message))?;
     let size = Size::Shortest { short: 800, longest: Some(1333) };
     let mut default = pictures::resized(size, Filter::Bilinear, IMAGENET);
     default.multiple_of = 16;
     let preprocessor = pictures::preprocessor(source, default)?;
-    let root = if source.weights.shape("vit.embeddings.cls_token").is_some() { "vit" } else { "" };
     build(source, preprocessor, config.image(), |g, pixels| {
         let mut m = g.at(root);
         m.read("embeddings.patch_embeddings.projection.weight", &config.patch_weight())?;
@@ -127,7 +151,9 @@ fn mid_positions(
 ) -> Result<Vec<NodeId>, ModelError> {
     const NAME: &str = "mid_position_embeddings";
     let between = blocks.count - 1;
-    let rows = g.param_shape(NAME).and_then(|shape| shape.get(2).copied()).unwrap_or(0);
+    // Of a table that is missing, as many as fit.
+    let fit = || table.before + grid.0 * grid.1 + table.after;
+    let rows = g.param_shape(NAME).map_or_else(fit, |shape| shape.get(2).copied().unwrap_or(0));
     let all = g.read(NAME, &[between, 1, rows, width])?;
     let table = Table { name: NAME, ..*table };
     all.chunks_exact((rows * width).max(1))

@@ -1,12 +1,16 @@
 //! Metrics over the whole set of samples, in full precision and under a plan.
 
+mod notes;
+
 use std::sync::{Arc, Mutex};
 
 use super::{FittedPlan, Session, SessionError, lock};
-use crate::data::{Geometry, SampleSet};
+use crate::data::{Geometry, SampleSet, TextWarning};
 use crate::eval::answer::{Answer, Match, Metric, Sheet};
 use crate::eval::metrics::Scores;
 use crate::exec::{Baseline, Cancel, Keep, NoTap, Quantization, Value};
+use crate::models::Task;
+use notes::Noted;
 
 /// Figures of a set. Sums are taken in the order of the samples, so they do not depend on threads.
 #[derive(Debug, Clone)]
@@ -23,6 +27,8 @@ pub struct Evaluation {
     pub per_sample: Vec<(usize, f64)>,
     /// The figure that stands for the task.
     pub metric: Metric,
+    /// What a person should know about these figures, each fact once; only of a whole set.
+    pub warnings: Vec<String>,
 }
 
 /// What one sample contributes.
@@ -31,13 +37,20 @@ pub(super) struct One {
     full: Option<Match>,
     quantized: Option<Match>,
     agreement: Option<Match>,
+    noted: Noted,
 }
 
 impl One {
-    /// `full` is the answer of full precision and how far it agrees with the truth.
-    fn of((full, with_truth): (&Answer, Option<Match>), quantized: &Answer, truth: Option<&Answer>) -> Self {
+    /// `full` is the answer of full precision and how far it agrees with the truth; `text` what was lost of the sentence.
+    fn of(
+        (full, with_truth): (&Answer, Option<Match>),
+        quantized: &Answer,
+        truth: Option<&Answer>,
+        text: Vec<TextWarning>,
+    ) -> Self {
         let ours = truth.and_then(|truth| quantized.compare(truth));
-        Self { full: with_truth, quantized: ours, agreement: quantized.compare(full) }
+        let noted = Noted { compared: ours.is_some(), text };
+        Self { full: with_truth, quantized: ours, agreement: quantized.compare(full), noted }
     }
 }
 
@@ -62,6 +75,7 @@ impl Evaluation {
             agreement: agreement.scores(),
             per_sample,
             metric,
+            warnings: Vec::new(),
         }
     }
 }
@@ -72,6 +86,8 @@ pub(super) struct KeptRun {
     baseline: Baseline,
     geometry: Option<Geometry>,
     truth: Option<Answer>,
+    /// What was lost of the sentence.
+    text: Vec<TextWarning>,
     /// The answer of full precision, and how far it agrees with the truth.
     full: Option<(Arc<Answer>, Option<Match>)>,
 }
@@ -136,7 +152,21 @@ impl Session {
                 Ok(())
             },
         )?;
-        Ok(Evaluation::of(&parts, metric))
+        let labelled = matches!(self.model.task, Task::Classes { .. } | Task::Letters { .. });
+        let noted =
+            parts.iter().zip(set.entries()).filter_map(|(one, entry)| Some((entry, &one.as_ref()?.noted)));
+        let warnings = notes::of_set(noted, labelled);
+        Ok(Evaluation { warnings, ..Evaluation::of(&parts, metric) })
+    }
+
+    /// A truth that an answer can be compared with: a class must be one of the model's.
+    fn comparable(&self, truth: Option<Answer>) -> Option<Answer> {
+        truth.filter(|truth| match (truth, &self.model.task) {
+            (Answer::Classes(classes), Task::Classes { labels, .. }) => {
+                classes.iter().all(|ranked| ranked.class < labels.len())
+            }
+            _ => true,
+        })
     }
 
     /// One sample from its picture to its figures.
@@ -155,9 +185,9 @@ impl Session {
         } else {
             Arc::new(self.answer(&fitted.variant.engine, &inputs, quantization, cancel)?)
         };
-        let truth = inputs.truth.as_ref();
-        let with_truth = truth.and_then(|truth| full.compare(truth));
-        Ok(One::of((&full, with_truth), &quantized, truth))
+        let truth = self.comparable(inputs.truth);
+        let with_truth = truth.as_ref().and_then(|truth| full.compare(truth));
+        Ok(One::of((&full, with_truth), &quantized, truth.as_ref(), inputs.warnings))
     }
 
     /// One sample from its last run on.
@@ -177,7 +207,13 @@ impl Session {
         } else {
             let inputs = self.sample_inputs(set, index, None)?;
             let (run, baseline) = engine.baseline(&inputs.values, quantization, keep, &mut NoTap, cancel)?;
-            *kept = Some(KeptRun { baseline, geometry: inputs.geometry, truth: inputs.truth, full: None });
+            *kept = Some(KeptRun {
+                baseline,
+                geometry: inputs.geometry,
+                truth: self.comparable(inputs.truth),
+                text: inputs.warnings,
+                full: None,
+            });
             run.outputs
         };
         let Some(run) = &mut *kept else { return Err(SessionError::NoSamples) };
@@ -189,7 +225,7 @@ impl Session {
             run.full.insert((full, with_truth)).clone()
         };
         let quantized = self.read(&self.named(outputs), run.geometry.as_ref())?;
-        Ok(One::of((&full, with_truth), &quantized, run.truth.as_ref()))
+        Ok(One::of((&full, with_truth), &quantized, run.truth.as_ref(), run.text.clone()))
     }
 
     /// The answer of the full-precision model to a sample's own sentence.

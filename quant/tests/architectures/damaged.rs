@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bitloupe_quant::models::{InputShapes, ModelFiles, open_for};
+use bitloupe_quant::models::{InputShapes, ModelError, ModelFiles, Weights, open_for};
 use serde_json::{Value, json};
 
 const FIXTURES: [&str; 12] = [
@@ -155,4 +155,61 @@ fn sizes_of_images_that_cannot_be() {
             assert!(result.is_err() || pads && height == 1, "{name} {height}x{width}");
         }
     }
+}
+
+/// A checkpoint in which some tensors have another name, opened with its configuration.
+fn without(config: &[u8], weights: &[u8], dropped: &[&str]) -> Result<(), ModelError> {
+    let length = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&weights[8..8 + length]).unwrap();
+    let fields = header.as_object_mut().unwrap();
+    for (index, name) in dropped.iter().enumerate() {
+        let entry = fields.remove(*name).unwrap();
+        fields.insert(format!("elsewhere_{index}"), entry);
+    }
+    let text = header.to_string();
+    let file = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &weights[8 + length..]].concat();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), file).unwrap();
+    open_for(&ModelFiles::Path(folder.path().to_owned()), None, &InputShapes::default()).map(|_| ())
+}
+
+/// One error names every tensor that is missing, and what stands in their place.
+#[test]
+fn all_missing_tensors_are_named() {
+    const MORE: [&str; 5] =
+        ["clip_tiny", "clipseg_tiny", "clipseg_simple_tiny", "bert_tiny_hf", "bert_bare_tiny_hf"];
+    let mut early = Vec::new();
+    for name in FIXTURES.iter().chain(&MORE) {
+        let (config, bytes) = (fixture(name, "config.json"), fixture(name, "model.safetensors"));
+        let weights = Weights::from_bytes(name, bytes.clone()).unwrap();
+        let all: Vec<&str> = weights.names().collect();
+        // Not those that tell the architecture, nor those it does without.
+        let needed: Vec<&str> = all
+            .iter()
+            .copied()
+            .filter(|tensor| match without(&config, &bytes, &[tensor]) {
+                Err(ModelError::MissingTensor { tensor: found, .. }) => found == *tensor,
+                _ => false,
+            })
+            .collect();
+        assert!(needed.len() * 4 > all.len() * 3, "{name}: {} of {}", needed.len(), all.len());
+        for step in [5, 11, 23] {
+            let groups: Vec<&str> = needed.iter().copied().step_by(step).collect();
+            let error = without(&config, &bytes, &groups).unwrap_err();
+            let ModelError::MissingTensors { names, unknown, .. } = &error else {
+                panic!("{name}: {error}");
+            };
+            let lost: Vec<&&str> = groups.iter().filter(|t| !names.iter().any(|n| n == **t)).collect();
+            if !lost.is_empty() {
+                early.push(format!("{name}/{step}: {} of {}: {lost:?}", lost.len(), groups.len()));
+            } else if unknown.len() != groups.len() || names.len() != groups.len() {
+                early.push(format!("{name}/{step}: {names:?} {unknown:?} {groups:?}"));
+            }
+            let message = error.to_string();
+            assert!(names.iter().take(20).all(|n| message.contains(n.as_str())), "{message}");
+            assert!(message.len() < 4000, "{message}");
+        }
+    }
+    assert!(early.is_empty(), "{}", early.join("\n"));
 }

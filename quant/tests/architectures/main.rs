@@ -21,4 +21,5 @@ mod sam;
 mod swin;
 mod texts;
 mod vit;
+mod without_config;
 mod yolos;

@@ -22,7 +22,7 @@ impl Scope<'_, '_> {
     ) -> Result<NodeId, ModelError> {
         let mut shape = self.shape(x);
         let Some(last) = shape.last_mut() else { return self.fail(name, "its operand is a scalar".into()) };
-        let weight = self.builder.param(weight_name, None)?;
+        let weight = self.linear_weight(weight_name, bias_name, *last)?;
         let found = self.builder.graph.param(weight).shape.clone();
         if found.len() != 2 || found[1] != *last {
             let out = found.first().copied().unwrap_or(0);
@@ -37,7 +37,8 @@ impl Scope<'_, '_> {
     pub fn conv(&mut self, name: &str, x: NodeId, geometry: Conv) -> Result<NodeId, ModelError> {
         let input = self.shape(x);
         let weight_name = self.full(&format!("{name}.weight"));
-        let weight = self.builder.param(&weight_name, None)?;
+        let bias_name = self.full(&format!("{name}.bias"));
+        let weight = self.conv_weight(&weight_name, &bias_name, &input, geometry)?;
         let w = self.builder.graph.param(weight).shape.clone();
         let fits = w.len() == input.len()
             && w.len() >= 3
@@ -59,7 +60,7 @@ impl Scope<'_, '_> {
             };
             shape.push(out);
         }
-        let bias = self.bias(&self.full(&format!("{name}.bias")), w[0])?;
+        let bias = self.bias(&bias_name, w[0])?;
         self.builder.push(join(&self.path, name), Op::Conv { weight, bias, geometry }, vec![x], shape)
     }
 
@@ -74,7 +75,8 @@ impl Scope<'_, '_> {
     ) -> Result<NodeId, ModelError> {
         let input = self.shape(x);
         let weight_name = self.full(&format!("{name}.weight"));
-        let weight = self.builder.param(&weight_name, None)?;
+        let bias_name = self.full(&format!("{name}.bias"));
+        let weight = self.conv_transpose_weight(&weight_name, &bias_name, &input, geometry)?;
         let w = self.builder.graph.param(weight).shape.clone();
         if w.len() != 4 || input.len() != 4 || w[0] != input[1] {
             let mut expected = vec![input.get(1).copied().unwrap_or(0)];
@@ -90,14 +92,14 @@ impl Scope<'_, '_> {
         let (Some(h), Some(width)) = (extent(0), extent(1)) else {
             return self.fail(name, format!("{geometry:?} leaves nothing of {input:?}"));
         };
-        let bias = self.bias(&self.full(&format!("{name}.bias")), w[1])?;
+        let bias = self.bias(&bias_name, w[1])?;
         let op = Op::ConvTranspose { weight, bias, geometry, output_padding };
         self.builder.push(join(&self.path, name), op, vec![x], vec![input[0], w[1], h, width])
     }
 
-    /// The bias of this whole name, if the checkpoint has one.
+    /// The bias of this whole name, if the checkpoint has one; missing if the same layers elsewhere have theirs.
     fn bias(&mut self, name: &str, out: usize) -> Result<Option<ParamId>, ModelError> {
-        if self.builder.weights.shape(name).is_none() {
+        if self.builder.weights.shape(name).is_none() && !self.builder.lacks_bias(name) {
             return Ok(None);
         }
         self.builder.param(name, Some(&[out])).map(Some)
@@ -179,7 +181,7 @@ impl Scope<'_, '_> {
     /// Rows of the table `name.weight` by the numbers in `ids`.
     pub fn embedding(&mut self, name: &str, ids: NodeId) -> Result<NodeId, ModelError> {
         let weight_name = self.full(&format!("{name}.weight"));
-        let table = self.builder.param(&weight_name, None)?;
+        let table = self.table(&weight_name)?;
         let w = self.builder.graph.param(table).shape.clone();
         let mut shape = self.shape(ids);
         if w.len() != 2 {

@@ -38,7 +38,9 @@ impl Table<'_> {
         width: usize,
         grid: Grid,
     ) -> Result<NodeId, ModelError> {
-        let rows = g.param_shape(self.name).and_then(|shape| shape.get(1).copied()).unwrap_or(0);
+        // Of a table that is missing, as many as would fit.
+        let fit = || self.before + grid.0 * grid.1 + self.after;
+        let rows = g.param_shape(self.name).map_or_else(fit, |shape| shape.get(1).copied().unwrap_or(0));
         let table = g.read(self.name, &[1, rows, width])?;
         let (positions, rows) = self.fit(g, &table, width, grid)?;
         g.constant(self.name, &[1, rows, width], positions)

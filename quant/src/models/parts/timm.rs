@@ -93,10 +93,9 @@ impl TimmConfig {
             let number = heads.as_u64().and_then(|heads| usize::try_from(heads).ok());
             number.ok_or_else(|| format!("`model_args.num_heads` is {heads}; expected a number"))
         });
-        let heads = match (said, width) {
+        let heads = match (said, published_heads(width)) {
             (Some(said), _) => said?,
-            (None, 1280 | 1408 | 1664) => 16,
-            (None, _) if width.is_multiple_of(64) => width / 64,
+            (None, Some(heads)) => heads,
             _ => return Err(format!("add `model_args.num_heads`: the width {width} does not tell it")),
         };
         super::config::heads_divide("model_args.num_heads", heads, width).map(|()| heads)
@@ -143,6 +142,14 @@ impl TimmConfig {
         config.crop = Some((height as u32, width as u32));
         config.crop_rounding = CropRounding::HalfToEven;
         Ok(config)
+    }
+}
+
+/// Heads of the published models of a width: 64 wide save in the largest, which have 16.
+pub(crate) fn published_heads(width: usize) -> Option<usize> {
+    match width {
+        1280 | 1408 | 1664 => Some(16),
+        _ => (width > 0 && width.is_multiple_of(64)).then_some(width / 64),
     }
 }
 

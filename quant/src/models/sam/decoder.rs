@@ -23,7 +23,9 @@ pub(super) fn decode(
     let (c, side, p) = (g.shape(embeddings)[1], sizes.grid(), prompts.count);
     // The tokens of the answer: its score, then its masks.
     let score = g.read("iou_token.weight", &[1, c])?;
-    let masks = g.param_shape("mask_tokens.weight").and_then(|shape| shape.first().copied()).unwrap_or(0);
+    // Of a table that is missing, the published number.
+    let masks = g.param_shape("mask_tokens.weight");
+    let masks = masks.map_or(4, |shape| shape.first().copied().unwrap_or(0));
     let mask_tokens = g.read("mask_tokens.weight", &[masks, c])?;
     g.reserve("output_tokens", &[p, 1 + masks, c])?;
     let answer = [score.to_vec(), mask_tokens.to_vec()].concat().repeat(p);

@@ -139,7 +139,8 @@ fn relative(g: &mut Scope<'_, '_>, query: NodeId, (h, w): (usize, usize)) -> Res
 /// The vector of each pair of a query's and a key's place along an axis of `n`, `[n, n, d]`: row `i - j + n - 1` of the
 /// table. A table made for another size is interpolated, as published.
 fn distances(g: &mut Scope<'_, '_>, name: &str, n: usize, d: usize) -> Result<NodeId, ModelError> {
-    let rows = g.param_shape(name).and_then(|shape| shape.first().copied()).unwrap_or(0);
+    // Of a table that is missing, as many as fit.
+    let rows = g.param_shape(name).map_or(2 * n - 1, |shape| shape.first().copied().unwrap_or(0));
     let table = g.read(name, &[rows, d])?;
     g.reserve(name, &[n, n, d])?;
     let wanted = 2 * n - 1;

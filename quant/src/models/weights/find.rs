@@ -112,7 +112,7 @@ fn sharded(folder: &Path, index: &str) -> Result<Weights, ModelError> {
             return Err(fail(format!("tensor `{tensor}` is not in `{file}`; download both again")));
         }
     }
-    Ok(Weights::new(shown, all))
+    Ok(Weights::new(shown, all.without_parallel()))
 }
 
 /// A file in the folder, by a name that an index gives.

@@ -3,14 +3,49 @@
 //! A pickle is a program for a small stack machine; Python's own reader may call any function it names. This one
 //! builds lists, tuples, dicts, texts and integers, and knows four names: `collections.OrderedDict` and the three
 //! functions of `torch._utils` that put a tensor together. Every other class, function or call becomes
-//! [`Object::Opaque`], which nothing can be done with. Containers refer to their members by number, so that pickles
+//! [`Object::Opaque`], which nothing can be done with; a call that only an attack makes is an error (see [`deny`]). Containers refer to their members by number, so that pickles
 //! that contain themselves or double at every level cost no more than their bytes.
 
+mod deny;
 mod machine;
 mod opcode;
 mod torch;
 
 pub(super) use machine::read;
+
+/// Why a pickle is not read.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// What is wrong and where.
+    Broken(String),
+    /// What it asks to be called, by module and name.
+    Harmful(String),
+}
+
+impl Problem {
+    /// The same with the place in the file.
+    fn at(self, byte: usize) -> Self {
+        match self {
+            Self::Broken(message) => Self::Broken(format!("its pickle at byte {byte}: {message}")),
+            Self::Harmful(function) => Self::Harmful(function),
+        }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(message: String) -> Self {
+        Self::Broken(message)
+    }
+}
+
+#[cfg(test)]
+impl From<Problem> for String {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::Broken(message) | Problem::Harmful(message) => message,
+        }
+    }
+}
 
 /// A value: an integer, or the number of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]

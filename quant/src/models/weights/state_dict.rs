@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use super::PARALLEL;
 use super::pickle::{Object, Pickle, Tensor, Value};
 
 /// Keys under which training scripts save the weights, in the order they are looked for.
@@ -14,8 +15,6 @@ const WRAPPERS: [&str; 6] = ["state_dict", "model", "module", "model_state_dict"
 const TRAINING: [&str; 7] = ["optim", "lr_scheduler", "scheduler", "scaler", "amp", "rng", "random"];
 /// How many wrappers may lie inside each other.
 const MAX_DEPTH: usize = 4;
-/// What DataParallel puts before each name.
-const PARALLEL: &str = "module.";
 
 /// Names and tensors of a checkpoint's weights, in the order of the file. A name may appear twice.
 pub(super) fn tensors<'p>(pickle: &'p Pickle<'_>) -> Result<Vec<(String, &'p Tensor)>, String> {

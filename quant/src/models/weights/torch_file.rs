@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::pickle::{self, Storage, Tensor};
+use super::pickle::{self, Problem, Storage, Tensor};
 use super::state_dict;
 use super::stored::{Bytes, Format, Stored};
 use super::zip::{Archive, Content};
@@ -43,7 +43,10 @@ pub(super) fn read(file: &str, bytes: &Arc<Bytes>) -> Result<Vec<(String, Stored
     let Some((program, part)) = program.filter(|(_, part)| part.len() as u64 <= MAX_PICKLE) else {
         return Err(fail(format!("its data.pkl has more than {MAX_PICKLE} bytes")));
     };
-    let pickle = pickle::read(&program.as_slice()[part]).map_err(fail)?;
+    let pickle = pickle::read(&program.as_slice()[part]).map_err(|problem| match problem {
+        Problem::Broken(message) => fail(message),
+        Problem::Harmful(function) => ModelError::Harmful { file: file.to_owned(), function },
+    })?;
     let mut storages = Storages {
         archive,
         root,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::opcode::{Opcode, Reader};
-use super::{Object, Pickle, Value, torch};
+use super::{Object, Pickle, Problem, Value, deny, torch};
 
 /// Most values on the stack, marks, or kept for later use.
 const MAX_STACK: usize = 1 << 20;
@@ -13,13 +13,13 @@ const MAX_OBJECTS: usize = 1 << 22;
 const MAX_MEMBERS: usize = 1 << 23;
 
 /// Reads a pickle. Errors say what is wrong and where, without the file's name.
-pub(in super::super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
+pub(in super::super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, Problem> {
     let mut reader = Reader::new(bytes);
     let mut machine = Machine::default();
     loop {
         let at = reader.position();
-        let step = reader.next().and_then(|opcode| machine.step(opcode));
-        if let Some(root) = step.map_err(|problem| format!("its pickle at byte {at}: {problem}"))? {
+        let step = reader.next().map_err(Problem::from).and_then(|opcode| machine.step(opcode));
+        if let Some(root) = step.map_err(|problem| problem.at(at))? {
             return Ok(Pickle { objects: machine.objects, root });
         }
     }
@@ -38,10 +38,10 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     /// One step; the result if it was the last.
-    fn step(&mut self, opcode: Opcode<'a>) -> Result<Option<Value>, String> {
+    fn step(&mut self, opcode: Opcode<'a>) -> Result<Option<Value>, Problem> {
         match opcode {
             Opcode::Skip => {}
-            Opcode::Stop => return self.pop().map(Some),
+            Opcode::Stop => return Ok(self.pop().map(Some)?),
             Opcode::Mark => {
                 limit(self.marks.len(), MAX_STACK, "marks")?;
                 self.marks.push(self.stack.len());
@@ -110,7 +110,7 @@ impl<'a> Machine<'a> {
             }
             Opcode::Get(number) => {
                 let Some(&value) = self.memo.get(&number) else {
-                    return Err(format!("no value was kept under {number}"));
+                    return Err(format!("no value was kept under {number}").into());
                 };
                 self.push(value)?;
             }
@@ -120,7 +120,7 @@ impl<'a> Machine<'a> {
             Opcode::StackGlobal => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Some(module), Some(name)) = (self.text(module), self.text(name)) else {
-                    return Err("a class whose module or name is no text".to_owned());
+                    return Err("a class whose module or name is no text".to_owned().into());
                 };
                 self.make(Object::Global(module, name))?;
             }
@@ -139,19 +139,23 @@ impl<'a> Machine<'a> {
                 self.top()?;
             }
             Opcode::Inst(module, name) => {
-                self.above_mark()?;
+                let arguments = self.above_mark()?;
+                harmless(module, name)?;
+                self.passes(&arguments)?;
                 self.make(Object::Opaque(module, name))?;
             }
             Opcode::Obj => {
                 let items = self.above_mark()?;
                 let class = items.first().copied().unwrap_or(Value::Plain);
+                self.passes(&items)?;
                 self.opaque(class)?;
             }
             Opcode::NewObj(named) => {
-                self.pop()?;
+                let mut arguments = self.pop()?;
                 if named {
-                    self.pop()?;
+                    arguments = self.pop()?;
                 }
+                self.passes_all(arguments)?;
                 let class = self.pop()?;
                 self.opaque(class)?;
             }
@@ -244,21 +248,44 @@ impl<'a> Machine<'a> {
 
     /// What a call returns: of the functions of [`torch::call`] what they would, of all others nothing that can be
     /// used. Nothing is called.
-    fn call(&mut self, callable: Value, arguments: Value) -> Result<(), String> {
+    fn call(&mut self, callable: Value, arguments: Value) -> Result<(), Problem> {
+        self.passes(&[callable])?;
+        self.passes_all(arguments)?;
         match torch::call(&self.objects, callable, arguments)? {
             torch::Returned::New(object) => {
                 if let Object::Dict(items) = &object {
                     self.grow(2 * items.len())?;
                 }
-                self.make(object)
+                Ok(self.make(object)?)
             }
-            torch::Returned::Same(value) => self.push(value),
+            torch::Returned::Same(value) => Ok(self.push(value)?),
             torch::Returned::Unknown => self.opaque(callable),
         }
     }
 
+    /// An error if one of these values, to be called or given to a function, is one that no checkpoint needs.
+    fn passes(&self, values: &[Value]) -> Result<(), Problem> {
+        let global = |value: &Value| match value {
+            Value::Object(number) => match self.objects.get(*number as usize) {
+                Some(Object::Global(module, name)) => Some((*module, *name)),
+                _ => None,
+            },
+            Value::Plain | Value::Int(_) => None,
+        };
+        values.iter().filter_map(global).try_for_each(|(module, name)| harmless(module, name))
+    }
+
+    /// The same for the members of a tuple of arguments.
+    fn passes_all(&self, arguments: Value) -> Result<(), Problem> {
+        let Value::Object(number) = arguments else { return Ok(()) };
+        match self.objects.get(number as usize) {
+            Some(Object::Tuple(items)) => self.passes(items),
+            _ => Ok(()),
+        }
+    }
+
     /// An object of a class, or the result of a function, about which nothing is known.
-    fn opaque(&mut self, class: Value) -> Result<(), String> {
+    fn opaque(&mut self, class: Value) -> Result<(), Problem> {
         let named = match class {
             Value::Object(number) => self.objects.get(number as usize),
             Value::Plain | Value::Int(_) => None,
@@ -267,8 +294,13 @@ impl<'a> Machine<'a> {
             Some(Object::Global(module, name) | Object::Opaque(module, name)) => (*module, *name),
             _ => ("", "an object"),
         };
-        self.make(Object::Opaque(module, name))
+        harmless(module, name)?;
+        Ok(self.make(Object::Opaque(module, name))?)
     }
+}
+
+fn harmless(module: &str, name: &str) -> Result<(), Problem> {
+    if deny::runs(module, name) { Err(Problem::Harmful(format!("{module}.{name}"))) } else { Ok(()) }
 }
 
 fn limit(count: usize, most: usize, what: &str) -> Result<(), String> {

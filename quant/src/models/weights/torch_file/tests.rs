@@ -75,19 +75,27 @@ fn compressed_files_are_unpacked_within_a_limit() {
     assert!(problem(bomb).contains("would unpack to 40000000 bytes"));
 }
 
-/// The pickle that an attacker would send: its call is not made, and the tensors beside it are read.
+/// The pickle that an attacker would send: its call is not made, and the file is refused even if it holds weights.
 #[test]
-fn a_malicious_pickle_runs_nothing() {
+fn a_malicious_pickle_runs_nothing_and_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let ran = folder.path().join("ran");
     let command = format!("touch {}", ran.display());
-    let p = Pickler::new().raw(b"}(").text("args").global("os", "system").raw(b"(").text(&command).raw(b"tR");
-    let p = p.text("model").raw(b"}").text("w").tensor(("FloatStorage", "0", 1), 0, &[1], &[1]).raw(b"s");
-    assert_eq!(values(torch(&p.raw(b"u").stop(), &[("0", &f32s(&[7.0]))])), [7.0]);
-    let p = Pickler::new().global("os", "system").raw(b"(").text(&command).raw(b"tR").stop();
-    let problem = problem(torch(&p, &[]));
-    assert!(problem.contains("w.pth") && problem.contains("`os.system`"), "{problem}");
+    let weights = |p: Pickler| {
+        p.text("model").raw(b"}").text("w").tensor(("FloatStorage", "0", 1), 0, &[1], &[1]).raw(b"s")
+    };
+    let args = || Pickler::new().raw(b"}(").text("args");
+    let call = |p: Pickler| p.global("os", "system").raw(b"(").text(&command).raw(b"tR");
+    let storages: [(&str, &[u8]); 1] = [("0", &f32s(&[7.0]))];
+    for pickle in [weights(call(args())).raw(b"u").stop(), call(Pickler::new()).stop()] {
+        let problem = problem(torch(&pickle, &storages));
+        let said = ["w.pth", "`os.system`", "nothing of it was run", ".safetensors"];
+        assert!(said.iter().all(|part| problem.contains(part)), "{problem}");
+    }
     assert!(!ran.exists());
+    // The objects of a configuration are no such thing, whatever their class.
+    let config = args().global("lavt.config", "Config").raw(b")\x81}").text("lr").int(1).raw(b"sb");
+    assert_eq!(values(torch(&weights(config).raw(b"u").stop(), &storages)), [7.0]);
 }
 
 #[test]

@@ -2,7 +2,7 @@ use super::super::super::testing::Pickler;
 use super::*;
 
 fn problem(bytes: &[u8]) -> String {
-    read(bytes).unwrap_err()
+    read(bytes).unwrap_err().into()
 }
 
 /// The members of the list or tuple that a pickle is of.
@@ -56,15 +56,23 @@ fn containers_are_filled_and_shared() {
     assert_eq!((pickle.text(key), value), (Some("k"), Value::Int(3)));
 }
 
-/// Whatever a pickle calls, nothing is called: it becomes a value that nothing can be done with.
+/// Whatever a pickle calls, nothing is called: the result of an unknown function is a value that nothing can be done with.
 #[test]
 fn calls_become_opaque() {
+    let bytes = Pickler::new().global("lavt.config", "Config").raw(b"(").text("a").raw(b"tR").stop();
+    let pickle = read(&bytes).unwrap();
+    assert!(matches!(pickle.object(pickle.root()), Some(Object::Opaque("lavt.config", "Config"))));
+}
+
+/// A call that no checkpoint needs is told, however it is written.
+#[test]
+fn calls_of_an_attack_are_refused() {
     let marker = tempfile::tempdir().unwrap();
     let file = marker.path().join("ran");
     let command = format!("touch {}", file.display());
     let arguments = |p: Pickler| p.raw(b"(").text(&command).raw(b"t");
     let system = |p: Pickler| p.global("posix", "system");
-    let ways: [(&str, Vec<u8>); 6] = [
+    let ways: [(&str, Vec<u8>); 7] = [
         ("reduce", arguments(system(Pickler::new())).raw(b"R").stop()),
         ("new object", arguments(system(Pickler::new())).raw(b"\x81").stop()),
         ("new object with names", arguments(system(Pickler::new())).raw(b"}\x92").stop()),
@@ -74,12 +82,18 @@ fn calls_become_opaque() {
             "named on the stack",
             arguments(Pickler::new().text("posix").text("system").raw(b"\x93")).raw(b"R").stop(),
         ),
+        (
+            "given to another function",
+            system(Pickler::new().global("functools", "partial").raw(b"(")).text(&command).raw(b"tR").stop(),
+        ),
     ];
     for (way, bytes) in ways {
-        let pickle = read(&bytes).unwrap();
-        assert!(matches!(pickle.object(pickle.root()), Some(Object::Opaque("posix", "system"))), "{way}");
+        let problem = read(&bytes).unwrap_err();
+        assert!(matches!(&problem, Problem::Harmful(name) if name == "posix.system"), "{way}: {problem:?}");
     }
     assert!(!file.exists());
+    // To name it is not to call it.
+    assert!(read(&system(Pickler::new()).stop()).is_ok());
 }
 
 #[test]

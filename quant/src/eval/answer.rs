@@ -373,7 +373,7 @@ mod tests {
         };
         let (reference, turned) = (of(&[&[1.0, 0.0], &[0.0, 2.0]]), of(&[&[1.0, 0.0], &[2.0, 2.0]]));
         let found = figures(&turned, &reference);
-        assert!((found[0] - (1.0 + 0.5_f64.sqrt()) / 2.0).abs() < 1e-12, "{found:?}");
+        assert!((found[0] - f64::midpoint(1.0, 0.5_f64.sqrt())).abs() < 1e-12, "{found:?}");
         assert_eq!(found[1], 1.0);
         assert_eq!(figures(&reference, &reference), [1.0, 0.0]);
         for other in [of(&[]), of(&[&[1.0, 0.0]]), of(&[&[1.0, 0.0], &[0.0]])] {

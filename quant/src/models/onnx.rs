@@ -123,7 +123,7 @@ fn read(
     }
     let locations = external_locations(graph);
     let files = Files::open(folder, locations.into_iter()).map_err(fail)?;
-    let Inputs { inputs, batch: fixed, assumed } = inputs(graph, shapes, usual).map_err(fail)?;
+    let Inputs { shaped: inputs, batch: fixed, assumed } = inputs(graph, shapes, usual).map_err(fail)?;
     let mut translator = Translator::new(model.opset, &files);
     translator.run(graph, &inputs).map_err(fail)?;
     let (unsupported, left_out) = (translator.unsupported, translator.left_out);
@@ -164,7 +164,7 @@ fn external_locations(graph: &proto::Graph<'_>) -> Vec<String> {
 /// What a file's graph is given.
 struct Inputs {
     /// Names, shapes and types.
-    inputs: Vec<(String, Vec<usize>, Dtype)>,
+    shaped: Vec<(String, Vec<usize>, Dtype)>,
     /// The batch that the file fixes (1 if it fixes none).
     batch: usize,
     /// Sizes that neither the file nor those beside it say.
@@ -241,7 +241,7 @@ fn inputs(graph: &proto::Graph<'_>, shapes: &InputShapes, usual: Usual) -> Resul
         inputs.push((name.clone(), shape, dtype));
     }
     let batch = batches.first().copied().filter(|first| batches.iter().all(|b| b == first)).unwrap_or(1);
-    Ok(Inputs { inputs, batch, assumed })
+    Ok(Inputs { shaped: inputs, batch, assumed })
 }
 
 /// The size of the next axis after `shape` of an input whose file leaves it open.

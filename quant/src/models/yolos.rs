@@ -68,7 +68,8 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let root = if source.weights.shape("vit.embeddings.cls_token").is_some() { "vit" } else { "" };
     let detection = Detection::of(source, root)?;
-    let tokens = Tokens { root, special: 1 + detection.num_detection_tokens, pictures: &PICTURES };
+    let special = detection.num_detection_tokens.saturating_add(1);
+    let tokens = Tokens { root, special, pictures: &PICTURES };
     let config = vit_sizes::of(source, tokens)?;
     let config = config.complete(Sides::Rectangle([512, 864]), 16, 1e-12);
     let config = config.map_err(|message| source.wrong(message))?;

@@ -177,8 +177,8 @@ fn without(config: &[u8], weights: &[u8], dropped: &[&str]) -> Result<(), ModelE
 /// One error names every tensor that is missing, and what stands in their place.
 #[test]
 fn all_missing_tensors_are_named() {
-    const MORE: [&str; 5] =
-        ["clip_tiny", "clipseg_tiny", "clipseg_simple_tiny", "bert_tiny_hf", "bert_bare_tiny_hf"];
+    // Not `bert_tiny_hf`: its old names (gamma, beta) are reported as today's.
+    const MORE: [&str; 4] = ["clip_tiny", "clipseg_tiny", "clipseg_simple_tiny", "bert_bare_tiny_hf"];
     let mut early = Vec::new();
     for name in FIXTURES.iter().chain(&MORE) {
         let (config, bytes) = (fixture(name, "config.json"), fixture(name, "model.safetensors"));

@@ -94,9 +94,11 @@ fn what_tensors_do_not_tell_is_asked_for() {
 
 #[test]
 fn a_field_of_another_type_is_named() {
-    for (name, field) in
-        [("vit_tiny_hf", "hidden_size"), ("swin_tiny_hf", "depths"), ("detr_tiny_hf", "d_model")]
-    {
+    for (name, field) in [
+        ("vit_tiny_hf", "hidden_size"),
+        ("swin_tiny_hf", "depths"),
+        ("detr_tiny_hf", "encoder_attention_heads"),
+    ] {
         let mut config: Value = serde_json::from_slice(&fixture(name, "config.json")).unwrap();
         config[field] = json!("a");
         let error = open(&fixture(name, "model.safetensors"), Some(&config)).unwrap_err().to_string();

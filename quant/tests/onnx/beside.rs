@@ -18,7 +18,9 @@ fn opened(files: &[(&str, &str)], graph: &Message, file: &str, path: &str) -> Mo
         std::fs::create_dir_all(to.parent().unwrap_or(Path::new("."))).unwrap();
         std::fs::write(to, bytes).unwrap();
     };
-    files.iter().for_each(|(name, text)| write(name, text.as_bytes()));
+    for (name, text) in files {
+        write(name, text.as_bytes());
+    }
     write(file, &model(17, graph));
     open(&ModelFiles::Path(folder.path().join(path)), None).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -21,7 +21,7 @@ fn a_cycle_names_a_node_of_it() {
         &[X],
         &["b"],
     ));
-    has(&message, &["model.onnx", "cycle", "/a", "; export it again"]);
+    has(&message, &["model.onnx", "cycle", "/a", "; export the model again"]);
 }
 
 #[test]

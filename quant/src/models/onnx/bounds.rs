@@ -77,6 +77,7 @@ impl Flow {
 }
 
 /// The bounds of a step all of whose operands have theirs.
+#[allow(clippy::match_same_arms, reason = "what is alike in kind stands together")]
 fn of(flow: &Flow, id: Id) -> Bounds {
     let step = flow.step(id);
     let operand =

@@ -55,9 +55,10 @@ pub(in crate::models) fn model(path: &Path, shapes: &InputShapes) -> Result<Mode
     let confined = DirFiles::open(&home(path))?;
     let beside = confined.clone().following_links();
     let config = json(&beside, CONFIG)?;
-    let preprocessor = match beside.contains(PreprocessorConfig::FILE) {
-        true => Some(PreprocessorConfig::read(&beside, PreprocessorConfig::FILE)?),
-        false => None,
+    let preprocessor = if beside.contains(PreprocessorConfig::FILE) {
+        Some(PreprocessorConfig::read(&beside, PreprocessorConfig::FILE)?)
+    } else {
+        None
     };
     let image = preprocessor.as_ref().and_then(PreprocessorConfig::fixed_size);
     let usual = Usual { image, tokens: tokens(&beside, config.as_ref())? };

@@ -112,7 +112,7 @@ mod tests {
         let cut = TextWarning::Truncated { tokens: 30, kept: 20 };
         let samples = [
             (entry("a:1", Some("cat")), noted(true, std::slice::from_ref(&cut))),
-            (entry("a:2", Some("whale")), noted(false, &[cut.clone()])),
+            (entry("a:2", Some("whale")), noted(false, std::slice::from_ref(&cut))),
             (entry("a:3", Some("squid")), noted(false, &[])),
             (entry("a:4", None), noted(false, &[TextWarning::UnknownWords(vec!["zyx".to_owned()])])),
         ];

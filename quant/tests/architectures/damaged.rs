@@ -174,7 +174,7 @@ fn without(config: &[u8], weights: &[u8], dropped: &[&str]) -> Result<(), ModelE
     open_for(&ModelFiles::Path(folder.path().to_owned()), None, &InputShapes::default()).map(|_| ())
 }
 
-/// One error names every tensor that is missing, and what stands in their place.
+/// One error names every tensor that is missing, and what stands in their place unless building ended before that is known.
 #[test]
 fn all_missing_tensors_are_named() {
     // With a tenth or a fifth of all tensors gone the shapes of some cannot be guessed from those that are left; the list then
@@ -211,7 +211,7 @@ fn all_missing_tensors_are_named() {
             }
             if !lost.is_empty() {
                 early.push(format!("{name}/{step}: {} of {}: {lost:?}", lost.len(), groups.len()));
-            } else if unknown.len() != groups.len() || names.len() != groups.len() {
+            } else if !unknown.is_empty() && unknown.len() != groups.len() || names.len() != groups.len() {
                 early.push(format!("{name}/{step}: {names:?} {unknown:?} {groups:?}"));
             }
             let message = error.to_string();

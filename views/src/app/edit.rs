@@ -120,7 +120,7 @@ impl App {
     pub(super) fn exchange(&mut self) -> Vec<Effect> {
         let Ok([a, b]) = self.exchangeable() else { return Vec::new() };
         if self.plan.exchange(&a, &b) {
-            self.note(Level::Info, format!("{a} and {b} have each other's quantizer; u takes it back"));
+            self.note(Level::Info, format!("operands exchanged, u takes it back: {}", a.layer));
             self.edited()
         } else {
             Vec::new()

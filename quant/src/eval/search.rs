@@ -3,7 +3,7 @@
 //! A [`Space`] holds the groups of sites that are decided together, each with its candidates: a width with fitted
 //! parameters and the measured loss of quantizing only that group so. Losses of small perturbations add up nearly as
 //! their noise powers do (second-order expansion around full precision, as in HAWQ-V2, Dong et al. 2020), so the plan of
-//! least summed loss under a [`Limit`] is a multiple-choice knapsack, which [`Frontier`] solves exactly. Runs of the
+//! least summed loss under a [`Limit`] is a multiple-choice knapsack, which [`best`] solves exactly. Runs of the
 //! model then say which of these plans are good; the measured ones are the points of a [`Front`].
 
 mod allocate;
@@ -19,6 +19,6 @@ mod space;
 pub use error::SearchError;
 pub use file::{FRONT_FILE, SCORES_FILE};
 pub use front::{Figures, Front, Point, Solved};
-pub use knapsack::{Choice, Frontier};
+pub use knapsack::{Best, Choice, best, least};
 pub use limit::Limit;
 pub use space::{Candidate, Group, Space};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::space::{bytes, counted};
-use super::{Choice, Frontier, Limit, SearchError, Space};
+use super::knapsack::{Choice, best, least};
+use super::{Limit, SearchError, Space};
 use crate::terms::Slot;
 
 /// Joint choices of layers that share groups, at most.
@@ -99,9 +100,8 @@ impl Space {
             costs.iter().zip(&losses[group]).map(|(&cost, &loss)| Choice { cost, loss }).collect()
         };
         let groups: Vec<Vec<Choice>> = part.iter().zip(costs).map(choices).collect();
-        let front = Frontier::new(&groups).ok_or(u64::MAX)?;
-        let (best, _) = front.best(most).ok_or_else(|| front.least())?;
-        for (&group, choice) in part.iter().zip(best) {
+        let found = best(&groups, most).ok_or_else(|| least(&groups).unwrap_or(u64::MAX))?;
+        for (&group, choice) in part.iter().zip(found.choices) {
             chosen[group] = choice;
         }
         Ok(())
@@ -149,12 +149,12 @@ impl Space {
             combinations.push(taken);
         }
         let nothing = || SearchError::Nothing { reason: "a group has no candidate".to_owned() };
-        let front = Frontier::new(&choices).ok_or_else(nothing)?;
-        let (best, _) = front.best(most as u64).ok_or_else(|| SearchError::TooSmall {
+        let least = least(&choices).ok_or_else(nothing)?;
+        let found = best(&choices, most as u64).ok_or_else(|| SearchError::TooSmall {
             limit,
-            least: format!("{:.4e} bit-operations", front.least() as f64),
+            least: format!("{:.4e} bit-operations", least as f64),
         })?;
-        for ((members, taken), at) in components.iter().zip(&combinations).zip(best) {
+        for ((members, taken), at) in components.iter().zip(&combinations).zip(found.choices) {
             for (&group, &choice) in members.iter().zip(&taken[at]) {
                 chosen[group] = choice;
             }

@@ -112,3 +112,23 @@ fn print_json(value: &serde_json::Value) -> Result<()> {
 fn regex(text: &str) -> Result<regex::Regex> {
     regex::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|e| eyre!("`{text}`: {e}"))
 }
+
+/// People read lines of this many characters at most.
+const WIDTH: usize = 100;
+
+/// A sentence in lines that people can read, indented.
+fn paragraph(text: &str) -> Result<()> {
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            say!("  {line}")?;
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    say!("  {line}")?;
+    Ok(())
+}

@@ -40,7 +40,7 @@ pub use evaluate::Evaluation;
 pub use export::{Exported, Parts};
 pub use fit::{Fit, FittedPlan};
 pub use on_samples::SAMPLES as FITTED_SAMPLES;
-pub use search::{BUDGETS, SearchOptions, SearchProgress, SearchStage};
+pub use search::{BUDGETS, MINUTES, SearchOptions, SearchProgress, SearchStage};
 pub use sensitivity::{On, Sweep, SweepOptions};
 
 use crate::data::SampleSet;

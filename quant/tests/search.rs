@@ -68,6 +68,10 @@ fn plans_keep_their_budgets_and_do_not_depend_on_threads() {
     assert_eq!(front.points.len(), 3);
     assert_eq!(front.asked, Some(1));
     front.space.check("space").unwrap();
+    let effort = front.effort.as_ref().unwrap();
+    assert!(effort.is_whole() && !effort.cut_by_clock(), "{effort:?}");
+    assert!(effort.methods.of > 0 && effort.exchanges.of > 0, "{effort:?}");
+    assert_eq!(effort.scores.of, session.site_ids().len());
     for pair in front.points.windows(2) {
         assert!(pair[1].figures.loss <= pair[0].figures.loss);
         assert!(pair[0].limit.value() < pair[1].limit.value());
@@ -138,6 +142,12 @@ fn without_time_scores_are_estimates_and_budgets_of_all_kinds_hold() {
         let point = &front.points[front.asked.unwrap()];
         assert!(asked.holds(&session.budget(&point.plan)), "{asked} {:?}", point.budget);
         assert!(point.figures.loss.is_finite());
+        // Nothing but what was asked for is run, and that is said.
+        let effort = front.effort.as_ref().unwrap();
+        assert!(effort.cut_by_clock());
+        assert_eq!((effort.scores.done, effort.methods.done, effort.exchanges.done), (0, 0, 0), "{effort:?}");
+        assert_eq!((effort.fits.done, effort.rewrites.done, effort.plans.done), (0, 0, 1), "{effort:?}");
+        assert!(effort.exchanges.of > 0 && effort.plans.of > 1);
     }
 }
 

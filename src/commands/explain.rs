@@ -8,7 +8,7 @@ use bitloupe_quant::session::{FittedPlan, Session};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::{Value, json};
 
-use super::{Outcome, print_json};
+use super::{Outcome, paragraph, print_json};
 use crate::cli::Explain;
 use crate::open;
 use crate::table::{Align, Table};
@@ -21,8 +21,6 @@ const SHOWN: usize = 12;
 const GROUPS: usize = 8;
 /// A ranking has a line per site.
 const MAX_RANKING: u64 = 64 << 20;
-/// People read lines of this many characters at most.
-const WIDTH: usize = 100;
 
 /// Explains a plan or a method, the whole model or some sites.
 pub fn run(args: &Explain) -> Result<Outcome> {
@@ -214,22 +212,5 @@ fn print_model(
         ]);
     }
     table.print()?;
-    Ok(())
-}
-
-/// A sentence in lines that people can read, indented.
-fn paragraph(text: &str) -> Result<()> {
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            say!("  {line}")?;
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    say!("  {line}")?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! `bitloupe search`: the best plan under a budget, and a front of others.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bitloupe_quant::eval::metrics::Scores;
-use bitloupe_quant::eval::search::{Front, Limit};
+use bitloupe_quant::eval::search::{Effort, Front, Limit};
 use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::session::{SearchOptions, SearchProgress, Session};
 use color_eyre::eyre::{Result, eyre};
@@ -14,6 +14,9 @@ use super::{Outcome, print_json};
 use crate::cli::Search;
 use crate::open;
 use crate::table::{Align, Table};
+
+/// The part of the time that is left for figures on samples.
+const FIGURES: f64 = 0.1;
 
 /// Searches, or solves a kept search for another budget.
 pub fn run(args: &Search) -> Result<Outcome> {
@@ -34,24 +37,26 @@ fn search(args: &Search, asked: Option<Limit>) -> Result<Outcome> {
     if !(args.minutes.is_finite() && args.minutes > 0.0 && args.minutes < 1e6) {
         return Err(eyre!("{} minutes are no time; give a positive number", args.minutes));
     }
+    let begun = Instant::now();
+    let time = Duration::from_secs_f64(args.minutes * 60.0);
     let session = open::session(&args.model, args.calibration.clone(), args.samples.clone())?;
-    let options = SearchOptions {
-        asked,
-        tied: !args.untied,
-        time: Duration::from_secs_f64(args.minutes * 60.0),
-        ..SearchOptions::default()
-    };
+    let part = if session.samples().is_some() { 1.0 - FIGURES } else { 1.0 };
+    let time_of_search = time.saturating_sub(begun.elapsed()).mul_f64(part);
+    let options =
+        SearchOptions { asked, tied: !args.untied, time: time_of_search, ..SearchOptions::default() };
     let mut report = report();
     let front = session.search(&options, &Cancel::default(), |step| report(step))?;
     clear();
     front.write(&args.output)?;
-    let held_out = if session.samples().is_some() { held_out(&session, &front)? } else { Vec::new() };
+    let held_out =
+        if session.samples().is_some() { held_out(&session, &front, begun + time)? } else { Vec::new() };
+    let late = held_out.iter().filter(|found| found.is_none()).count();
     if args.json {
         let mut printed = front.to_json();
         for at in 0..front.points.len() {
             // From where the command was called, not from the folder.
             printed["front"][at]["plan"] = json!(args.output.join(front.plan_file(at)));
-            if let Some(scores) = held_out.get(at) {
+            if let Some(Some(scores)) = held_out.get(at) {
                 printed["front"][at]["held_out"] = object(scores);
             }
         }
@@ -63,19 +68,41 @@ fn search(args: &Search, asked: Option<Limit>) -> Result<Outcome> {
     let samples = front.points.first().map_or(0, |point| point.figures.samples);
     say!("{}{label}: {} plans, judged on {samples} calibration samples\n", model.name, front.points.len())?;
     table(&session, &front, &held_out)?;
+    say!("")?;
+    for sentence in front.effort.iter().flat_map(Effort::sentences) {
+        super::paragraph(&sentence)?;
+    }
+    if late > 0 {
+        super::paragraph(&format!(
+            "{late} of {} plans were not run on the samples: the time was over; `bitloupe eval --plan` runs one.",
+            front.points.len()
+        ))?;
+    }
     say!("\nplans, front.json and scores.json are in {}", args.output.display())?;
     Ok(Outcome::Done)
 }
 
-/// Figures of every point on the samples, which the search has not seen.
-fn held_out(session: &Session, front: &Front) -> Result<Vec<Scores>> {
-    let mut found = Vec::new();
+/// Figures of every point on the samples, which the search has not seen, as long as there is time; the plan that was asked
+/// for comes first.
+fn held_out(session: &Session, front: &Front, end: Instant) -> Result<Vec<Option<Scores>>> {
+    let mut found = vec![None; front.points.len()];
+    let mut order: Vec<usize> = (0..front.points.len()).collect();
+    order.sort_by_key(|at| Some(*at) != front.asked);
     let mut report = open::progress("evaluating");
-    for (at, point) in front.points.iter().enumerate() {
-        let fitted = session.fit_plan(&point.plan)?;
-        let result =
-            session.evaluate(&fitted, &Cancel::default(), |_, _, _| report(at, front.points.len()))?;
-        found.extend(result.quantized.or(result.agreement));
+    let cancel = Cancel::default();
+    for (done, at) in order.into_iter().enumerate() {
+        let fitted = session.fit_plan(&front.points[at].plan)?;
+        let evaluated = session.evaluate(&fitted, &cancel, |_, _, _| {
+            report(done, front.points.len());
+            if Instant::now() >= end {
+                cancel.cancel();
+            }
+        });
+        match evaluated {
+            Ok(result) => found[at] = result.quantized.or(result.agreement),
+            Err(error) if error.is_cancelled() => break,
+            Err(error) => return Err(error.into()),
+        }
     }
     report(front.points.len(), front.points.len());
     Ok(found)
@@ -86,7 +113,7 @@ fn object(scores: &Scores) -> Value {
     Value::Object(named.collect::<Map<_, _>>())
 }
 
-fn table(session: &Session, front: &Front, held_out: &[Scores]) -> Result<()> {
+fn table(session: &Session, front: &Front, held_out: &[Option<Scores>]) -> Result<()> {
     let figure = session.metric().name();
     let (agreement, on_samples) = (format!("{figure} with fp"), format!("{figure} on samples"));
     let mut columns = vec![
@@ -118,7 +145,10 @@ fn table(session: &Session, front: &Front, held_out: &[Scores]) -> Result<()> {
             format!("{:.3e}", figures.loss),
             agreement,
         ];
-        row.extend(held_out.get(at).map(|scores| format!("{:.4}", scores.standing())));
+        let shown = |scores: &Option<Scores>| {
+            scores.as_ref().map_or_else(String::new, |scores| format!("{:.4}", scores.standing()))
+        };
+        row.extend(held_out.get(at).map(shown));
         row.extend([point.origin.clone(), front.plan_file(at)]);
         table.row(row);
     }

@@ -176,6 +176,8 @@ pub struct App {
     pub effects: sensitivity::Effects,
     /// What the last search found.
     pub front: Option<Arc<bitloupe_quant::session::messages::FrontView>>,
+    /// Plans that were solved for other budgets, which the front has too.
+    pub solved: Vec<Arc<bitloupe_quant::session::messages::FrontPoint>>,
     /// The layer table.
     pub layers: Layers,
     /// Which operand of the layer is shown, as an index into its sites.
@@ -266,6 +268,7 @@ impl App {
             facts: Facts::default(),
             effects: sensitivity::Effects::default(),
             front: None,
+            solved: Vec::new(),
             layers: Layers::default(),
             operand: select::Operand::Activation(0),
             detail: None,

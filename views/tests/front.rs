@@ -85,7 +85,25 @@ fn a_budget_between_is_solved_without_a_run() {
         "{}",
         note.text
     );
-    assert!(matches!(harness.app.overlays.last(), Some(Overlay::Front { .. })));
+    // It is a point among the others, under the cursor.
+    let limits = |harness: &Harness| -> Vec<String> {
+        harness.app.front.as_ref().unwrap().points.iter().map(|point| point.limit.clone()).collect()
+    };
+    assert!(matches!(harness.app.overlays.last(), Some(Overlay::Front { cursor: 1, .. })));
+    let all = ["4 average bits", "5.5 average bits", "6 average bits", "8 average bits"];
+    assert_eq!(limits(&harness), all);
+    assert!(harness.text(120, 40).contains("between measured plans"));
+    harness.press(&["down", "up"]);
+    let point = harness.app.front.as_ref().unwrap().points[1].clone();
+    assert_eq!(harness.app.plan.current().layers, point.plan.layers);
+    // A front that arrives later has it too, once.
+    harness.update(Msg::Session(Event::Front(Arc::new(fake::front(&harness.model, 9, None)))));
+    assert_eq!(limits(&harness), all);
+    harness.press(&["t", "5", ".", "5", "enter"]);
+    assert_eq!(limits(&harness), all);
+    harness.press(&["home", "down", "b"]);
+    assert!(harness.app.compare.is_some(), "it can be compared");
+    harness.press(&["o"]);
     harness.press(&["t", "x", "enter"]);
     assert!(harness.app.notes.back().unwrap().text.contains("a number such as"));
 }

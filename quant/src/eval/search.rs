@@ -7,6 +7,7 @@
 //! model then say which of these plans are good; the measured ones are the points of a [`Front`].
 
 mod allocate;
+mod effort;
 mod error;
 #[cfg(test)]
 mod example;
@@ -16,6 +17,7 @@ mod knapsack;
 mod limit;
 mod space;
 
+pub use effort::{Effort, Share};
 pub use error::SearchError;
 pub use file::{FRONT_FILE, SCORES_FILE};
 pub use front::{Figures, Front, Point, Solved};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::explain::SiteExplanation;
 use crate::eval::answer::{Answer, Metric};
+use crate::eval::search::Effort;
 use crate::method::{Exceptions, MethodBits};
 use crate::plan::{Kept, Plan, Rewrite};
 use crate::quantizer::Scheme;
@@ -484,6 +485,8 @@ pub struct FrontView {
     pub points: Vec<FrontPoint>,
     /// What the search is doing; none when it has ended.
     pub doing: Option<&'static str>,
+    /// What was done of what there was to do, when it has ended.
+    pub effort: Option<Effort>,
 }
 
 /// The best plan for a budget.

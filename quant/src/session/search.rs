@@ -11,19 +11,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{FittedPlan, Session, SessionError};
-use crate::eval::search::{Front, Limit, Point, SearchError, Space};
+use crate::eval::search::{Effort, Front, Limit, Point, SearchError, Share, Space};
 use crate::exec::Cancel;
-use crate::method::{METHODS, MethodBits, Protocol};
+use crate::method::{METHODS, Method, MethodBits, Protocol};
+use crate::plan::Plan;
 use crate::terms::Bits;
 use field::{Field, Stop};
-use improve::{Bench, Tried};
+use improve::Bench;
 
 /// Average bits of the front, where nothing else is said.
 pub const BUDGETS: [f64; 8] = [3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0];
 /// Widths that sites are offered, where nothing else is said.
 const WIDTHS: [u8; 6] = [2, 3, 4, 5, 6, 8];
-/// The parts of the time that is left that scores and whole methods get at most.
-const SHARES: (f64, f64) = (0.45, 0.12);
+/// Minutes of a search where nothing else is said: enough for all of the bundled model on two cores.
+pub const MINUTES: u64 = 45;
+/// The parts of the time that is left that preparing samples, scores, and whole methods get at most.
+const SHARES: (f64, f64, f64) = (0.1, 0.45, 0.12);
+/// Budgets that are tried for more points at most, where several had the same plan.
+const MORE: usize = 12;
+/// Budgets nearer to each other than this many average bits are one.
+const APART: f64 = 0.1;
 
 /// How to search.
 #[derive(Debug, Clone)]
@@ -36,8 +43,8 @@ pub struct SearchOptions {
     pub bits: Vec<Bits>,
     /// Whether the projections of one attention share their choice.
     pub tied: bool,
-    /// When to end. Scores that time does not suffice for are estimated; without such, results do not depend on it until
-    /// plans are improved.
+    /// When to end; it is looked at between runs. What it does not suffice for is left out, and [`Effort`] says how much
+    /// that was: where nothing was, results do not depend on it.
     pub time: Duration,
 }
 
@@ -48,7 +55,7 @@ impl Default for SearchOptions {
             budgets: BUDGETS.to_vec(),
             bits: WIDTHS.iter().filter_map(|&bits| Bits::new(bits).ok()).collect(),
             tied: true,
-            time: Duration::from_mins(10),
+            time: Duration::from_mins(MINUTES),
         }
     }
 }
@@ -104,6 +111,7 @@ struct Pool<'p> {
     points: Vec<Point>,
     limits: Vec<Limit>,
     asked: Option<Limit>,
+    effort: Effort,
     report: &'p mut dyn FnMut(&SearchProgress<'_>),
 }
 
@@ -144,129 +152,243 @@ impl Session {
         if let Some(asked) = options.asked {
             asked.check()?;
         }
-        let stop = Stop { cancel: cancel.clone(), end: Instant::now() + options.time };
+        let begun = Instant::now();
+        let stop = Stop { cancel: cancel.clone(), end: begun + options.time };
         let mut step = |stage, done, total| {
             progress(&SearchProgress { stage, done, total, front: None });
         };
         if self.stats().is_none() {
             self.calibrate(cancel, |done, total| step(SearchStage::Calibrating, done, total))?;
         }
-        let field = Field::new(self, cancel)?;
+        let mut effort = Effort::default();
+        let field = Field::new(self, &stop.within(SHARES.0))?;
+        effort.samples = field.prepared;
         let groups = ties::groups(&self.model.graph, options.tied);
-        let base = self.base_of_search(&field, &groups, &options.bits, &stop, |done, total| {
-            step(SearchStage::Fitting, done, total);
-        })?;
-        let space = self.scored(&field, &groups, &base, &stop.within(SHARES.0), |done, total| {
-            step(SearchStage::Scoring, done, total);
-        })?;
-        let space = Arc::new(space);
+        let fitting = |done, total| step(SearchStage::Fitting, done, total);
+        let base = self.base_of_search(&field, &groups, &options.bits, (&stop, &mut effort), fitting)?;
+        let scoring = |done, total| step(SearchStage::Scoring, done, total);
+        let (within, told) = (stop.within(SHARES.1), &mut effort);
+        let space = Arc::new(self.scored(&field, &groups, &base, (&within, told), scoring)?);
         space.check("the space of the search")?;
-        let limits = limits(options);
         let mut pool = Pool {
             space: Arc::clone(&space),
             points: Vec::new(),
-            limits,
+            limits: limits(options),
             asked: options.asked,
+            effort,
             report: &mut progress,
         };
         let bench = Bench { field: &field, groups: &groups, space: &space, variant: &base.variant };
-        let found = self.plans(&bench, &mut pool, &stop);
+        let found = self.plans(&bench, &mut pool, options.budgets.len(), &stop);
         match found {
             Err(error) if !error.is_cancelled() || pool.points.is_empty() => Err(error),
-            _ => Ok(pool.front()),
+            _ => {
+                let mut front = pool.front();
+                pool.effort.timed(options.time, begun.elapsed());
+                pool.effort.stopped = cancel.is_cancelled();
+                front.effort = Some(pool.effort);
+                Ok(front)
+            }
         }
     }
 
-    /// Runs the plans of all budgets, and improves them while there is time.
-    fn plans(&self, bench: &Bench<'_>, pool: &mut Pool<'_>, stop: &Stop) -> Result<(), SessionError> {
+    /// Runs the plans of all budgets, and improves them while there is time. Where budgets share a plan, more budgets give
+    /// the front as many points as were wished for.
+    fn plans(
+        &self,
+        bench: &Bench<'_>,
+        pool: &mut Pool<'_>,
+        points: usize,
+        stop: &Stop,
+    ) -> Result<(), SessionError> {
         // The one that was asked for comes first.
         let mut order = pool.limits.clone();
         order.sort_by_key(|limit| Some(*limit) != pool.asked);
-        let mut starts: Vec<(Limit, Tried)> = Vec::new();
-        let total = order.len();
-        for (at, &limit) in order.iter().enumerate() {
-            let choices = match bench.space.allocate(&bench.space.losses(), limit) {
-                Ok(choices) => choices,
-                Err(SearchError::TooSmall { .. }) if Some(limit) != pool.asked => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let start = bench.tried(choices, stop)?;
-            pool.add(self.point(bench, limit, &start, stop)?, SearchStage::Improving, at + 1, total * 2);
-            starts.push((limit, start));
+        let mut starts: Vec<(Limit, Vec<usize>)> = Vec::new();
+        let total = order.len() * 2;
+        for limit in order {
+            self.start(bench, pool, limit, total, stop, &mut starts)?;
         }
-        self.methods_in_search(bench, pool, &stop.within(SHARES.1))?;
-        let count = starts.len();
+        self.methods_in_search(bench, pool, &stop.within(SHARES.2))?;
+        self.more_points(bench, pool, points, stop, &mut starts)?;
+        let (count, total) = (starts.len(), starts.len() * 2);
         for (at, (limit, start)) in starts.iter().enumerate() {
-            let share = stop.within(1.0 / (count - at) as f64);
-            bench.improve(start, *limit, &share, |better| {
-                tracing::debug!("search: {limit}: {} from {}", better.loss, start.loss);
-                let point = self.point(bench, *limit, better, stop)?;
-                pool.add(point, SearchStage::Improving, total + at, total * 2);
-                Ok(())
-            })?;
-            pool.step(SearchStage::Improving, total + at + 1, total * 2);
+            self.improve(
+                bench,
+                pool,
+                (*limit, start),
+                (count + at, total),
+                &stop.within(1.0 / (count - at) as f64),
+            )?;
+            pool.step(SearchStage::Improving, count + at + 1, total);
+        }
+        // What was improved may serve several budgets too.
+        let mut late = Vec::new();
+        self.more_points(bench, pool, points, stop, &mut late)?;
+        for (limit, start) in &late {
+            self.improve(bench, pool, (*limit, start), (total, total), stop)?;
         }
         Ok(())
     }
 
-    /// Judges a plan.
+    /// Runs the plan that scores give for a budget. The first plan of all is run whatever the time.
+    fn start(
+        &self,
+        bench: &Bench<'_>,
+        pool: &mut Pool<'_>,
+        limit: Limit,
+        total: usize,
+        stop: &Stop,
+        starts: &mut Vec<(Limit, Vec<usize>)>,
+    ) -> Result<(), SessionError> {
+        let choices = match bench.space.allocate(&bench.space.losses(), limit) {
+            Ok(choices) => choices,
+            Err(SearchError::TooSmall { .. }) if Some(limit) != pool.asked => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        pool.effort.plans.expect(1);
+        let least = usize::from(pool.points.is_empty());
+        if let Some(point) = self.point(bench, limit, &choices, least, stop)? {
+            pool.effort.plans.done += 1;
+            pool.add(point, SearchStage::Improving, starts.len() + 1, total);
+        }
+        starts.push((limit, choices));
+        Ok(())
+    }
+
+    fn improve(
+        &self,
+        bench: &Bench<'_>,
+        pool: &mut Pool<'_>,
+        (limit, start): (Limit, &[usize]),
+        (done, total): (usize, usize),
+        stop: &Stop,
+    ) -> Result<(), SessionError> {
+        let mut measured = std::mem::take(&mut pool.effort.exchanges);
+        let outcome = bench.improve(start, limit, (stop, &mut measured), |better| {
+            tracing::debug!("search: {limit}: {}", better.loss);
+            if let Some(point) = self.point(bench, limit, &better.choices, 0, stop)? {
+                pool.add(point, SearchStage::Improving, done, total);
+            }
+            Ok(())
+        });
+        pool.effort.exchanges = measured;
+        outcome
+    }
+
+    /// Runs plans for budgets between those whose losses lie furthest apart, until there are as many points as budgets were
+    /// wished for.
+    fn more_points(
+        &self,
+        bench: &Bench<'_>,
+        pool: &mut Pool<'_>,
+        points: usize,
+        stop: &Stop,
+        starts: &mut Vec<(Limit, Vec<usize>)>,
+    ) -> Result<(), SessionError> {
+        for _ in 0..MORE {
+            let front = pool.front();
+            if front.points.len() >= points || stop.over() {
+                break;
+            }
+            let Some(limit) = between(&front, &pool.limits) else { break };
+            let place = pool.limits.iter().position(|known| match known {
+                Limit::AverageBits(bits) => *bits > limit.value(),
+                _ => true,
+            });
+            pool.limits.insert(place.unwrap_or(pool.limits.len()), limit);
+            let total = pool.limits.len() * 2;
+            self.start(bench, pool, limit, total, stop, starts)?;
+        }
+        Ok(())
+    }
+
+    /// Judges a plan; none if the time did not suffice, which it does for `least` samples.
     #[allow(clippy::unused_self, reason = "a session judges what belongs to it")]
     fn point(
         &self,
         bench: &Bench<'_>,
         limit: Limit,
-        tried: &Tried,
+        choices: &[usize],
+        least: usize,
         stop: &Stop,
-    ) -> Result<Point, SessionError> {
-        let choices = tried.choices.clone();
-        let figures = bench.field.figures(bench.variant, &bench.params(&choices), &stop.cancel)?;
-        let plan = bench.space.plan(&choices);
-        Ok(Point::new(bench.space, limit, "search".to_owned(), Some(choices), plan, figures))
+    ) -> Result<Option<Point>, SessionError> {
+        let figures = bench.field.figures(bench.variant, &bench.params(choices), least, stop)?;
+        Ok(figures.map(|figures| {
+            let plan = bench.space.plan(choices);
+            Point::new(bench.space, limit, "search".to_owned(), Some(choices.to_vec()), plan, figures)
+        }))
     }
 
-    /// Runs whole plans of methods that are within some budget, as long as there is time: at 4 bits, at 6, at 3 and at 8.
-    fn methods_in_search(
-        &self,
-        bench: &Bench<'_>,
-        pool: &mut Pool<'_>,
-        stop: &Stop,
-    ) -> Result<(), SessionError> {
-        let widths = [4, 6, 3, 8];
-        let (total, mut done) = (widths.len() * METHODS.len(), 0);
-        for width in widths {
-            let bits = Bits::new(width).unwrap_or(Bits::EIGHT);
-            for method in METHODS {
-                done += 1;
-                if stop.over() {
-                    return Ok(());
-                }
-                pool.step(SearchStage::Methods, done, total);
-                if method.protocol() == Protocol::OutputLoss {
-                    continue;
-                }
+    /// Plans of methods that are within some budget: at 4 bits, at 6, at 3 and at 8.
+    fn plans_of_methods(&self, limits: &[Limit]) -> Vec<(&'static dyn Method, Bits, Limit, Plan)> {
+        let mut found = Vec::new();
+        for bits in [4, 6, 3, 8].map(|width| Bits::new(width).unwrap_or(Bits::EIGHT)) {
+            for method in METHODS.iter().filter(|method| method.protocol() != Protocol::OutputLoss) {
                 let plan = crate::method::plan(
                     *method,
                     &self.model.graph,
                     self.model_ref(),
                     &MethodBits::new(bits, bits),
                 );
-                let Some(&limit) = pool.limits.iter().find(|limit| limit.holds(&self.budget(&plan))) else {
-                    continue;
-                };
-                let FittedPlan { plan, params, variant, .. } = match self.fit_plan(&plan) {
-                    Ok(fitted) => fitted,
-                    // It is not made for what these sites hold.
-                    Err(SessionError::Fit { .. } | SessionError::Rewrite(_)) => continue,
-                    Err(error) => return Err(error),
-                };
-                let figures = bench.field.figures(&variant, &params, &stop.cancel)?;
-                let origin = format!("{} W{width}A{width}", method.name());
-                let point = Point::new(bench.space, limit, origin, None, plan.as_ref().clone(), figures);
-                pool.add(point, SearchStage::Methods, done, total);
+                let limit = limits.iter().find(|limit| limit.holds(&self.budget(&plan)));
+                found.extend(limit.map(|&limit| (*method, bits, limit, plan)));
             }
+        }
+        found
+    }
+
+    /// Runs whole plans of methods, as long as there is time.
+    fn methods_in_search(
+        &self,
+        bench: &Bench<'_>,
+        pool: &mut Pool<'_>,
+        stop: &Stop,
+    ) -> Result<(), SessionError> {
+        let plans = self.plans_of_methods(&pool.limits);
+        let total = plans.len();
+        pool.effort.methods = Share { done: 0, of: total };
+        for (at, (method, bits, limit, plan)) in plans.into_iter().enumerate() {
+            if stop.over() {
+                return Ok(());
+            }
+            pool.step(SearchStage::Methods, at, total);
+            let FittedPlan { plan, params, variant, .. } = match self.fit_plan(&plan) {
+                Ok(fitted) => fitted,
+                // It is not made for what these sites hold.
+                Err(SessionError::Fit { .. } | SessionError::Rewrite(_)) => {
+                    pool.effort.methods.done += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(figures) = bench.field.figures(&variant, &params, 0, stop)? else { return Ok(()) };
+            pool.effort.methods.done += 1;
+            let origin = format!("{} W{bits}A{bits}", method.name());
+            let point = Point::new(bench.space, limit, origin, None, plan.as_ref().clone(), figures);
+            pool.add(point, SearchStage::Methods, at + 1, total);
         }
         Ok(())
     }
+}
+
+/// A budget between the two neighbours of a front between which the loss falls most, of those that lie apart and have no
+/// known budget in their middle.
+fn between(front: &Front, known: &[Limit]) -> Option<Limit> {
+    let bits = |point: &Point| match point.limit {
+        Limit::AverageBits(bits) => Some((bits, point.figures.loss.max(f64::MIN_POSITIVE))),
+        _ => None,
+    };
+    let points: Vec<(f64, f64)> = front.points.iter().filter_map(bits).collect();
+    let middles = points.windows(2).filter_map(|pair| {
+        let (middle, falls) = (0.5 * (pair[0].0 + pair[1].0), pair[0].1 / pair[1].1);
+        let taken =
+            |limit: &Limit| matches!(limit, Limit::AverageBits(bits) if (bits - middle).abs() < APART);
+        (!known.iter().any(taken)).then_some((falls, middle))
+    });
+    middles
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)))
+        .map(|(_, bits)| Limit::AverageBits(bits))
 }
 
 /// The budgets of a search, ascending; one of another kind comes last.

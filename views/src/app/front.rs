@@ -43,8 +43,12 @@ impl App {
             self.jobs.end(Job::Search);
             let text = format!("found plans for {} budgets; o browses them", view.points.len());
             self.note(Level::Info, text);
+            if let Some(effort) = view.effort.as_ref().filter(|effort| !effort.is_whole()) {
+                let left_out = effort.sentences().pop().unwrap_or_default();
+                self.note(Level::Info, left_out);
+            }
         }
-        self.front = Some(view);
+        self.front = Some(self.with_solved(view));
         let last = self.front.as_ref().map_or(0, |front| front.points.len()).saturating_sub(1);
         for overlay in &mut self.overlays {
             if let Overlay::Front { cursor, .. } = overlay {
@@ -53,8 +57,35 @@ impl App {
         }
     }
 
-    /// A plan between the points arrives.
-    pub(super) fn solved(&mut self, point: &FrontPoint) -> Vec<Effect> {
+    /// A front with the plans that were solved beside it, where they belong by their bits.
+    fn with_solved(&self, view: Arc<FrontView>) -> Arc<FrontView> {
+        let known = |point: &FrontPoint| view.points.iter().any(|other| other.limit == point.limit);
+        let more: Vec<&FrontPoint> =
+            self.solved.iter().map(AsRef::as_ref).filter(|point| !known(point)).collect();
+        if more.is_empty() {
+            return view;
+        }
+        let mut points = view.points.clone();
+        for point in more {
+            let after = points.iter().position(|other| size(other) > size(point));
+            points.insert(after.unwrap_or(points.len()), point.clone());
+        }
+        Arc::new(FrontView { points, ..view.as_ref().clone() })
+    }
+
+    /// A plan for another budget arrives: a point like the others from now on, under the cursor.
+    pub(super) fn solved(&mut self, point: &Arc<FrontPoint>) -> Vec<Effect> {
+        self.solved.retain(|other| other.limit != point.limit);
+        self.solved.push(Arc::clone(point));
+        self.front = self.front.take().map(|view| self.with_solved(view));
+        let points = self.front.as_ref().map_or(&[][..], |front| &front.points);
+        if let Some(at) = points.iter().position(|other| other.limit == point.limit) {
+            for overlay in &mut self.overlays {
+                if let Overlay::Front { cursor, .. } = overlay {
+                    *cursor = at;
+                }
+            }
+        }
         let effects = self.load_point(point);
         let unrun = if point.figure.or(point.agreement).is_none() { ", not run by the search" } else { "" };
         self.note(
@@ -148,6 +179,11 @@ impl App {
         let there = same(before, &self.plan.current());
         if !there && self.load(before, "before the front") { self.edited() } else { Vec::new() }
     }
+}
+
+/// What points are sorted by: the larger of both averages, which is what a budget in bits bounds.
+fn size(point: &FrontPoint) -> f64 {
+    point.weight_bits.max(point.activation_bits)
 }
 
 /// Whether two plans treat all sites alike.

@@ -581,7 +581,7 @@ pub fn front(model: &ModelView, generation: Generation, doing: Option<&'static s
         }
     };
     let points = [(4.0, "W4A4"), (6.0, "W4A8"), (8.0, "W8A8")].map(point).to_vec();
-    FrontView { generation, metric: Metric::Miou, points, doing }
+    FrontView { generation, metric: Metric::Miou, points, doing, effort: None }
 }
 
 /// What every quantized site costs: what is far down the list of layers costs less, weights little.
@@ -644,6 +644,8 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
         Request::Solve { generation, average_bits } => {
             let mut point = front(model, *generation, None).points[1].clone();
             point.limit = format!("{average_bits} average bits");
+            (point.weight_bits, point.activation_bits) = (*average_bits, *average_bits);
+            point.origin = "between measured plans".to_owned();
             (point.figure, point.agreement) = (None, None);
             vec![Event::Solved { generation: *generation, point: Arc::new(point) }]
         }

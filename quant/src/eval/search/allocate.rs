@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::space::{bytes, counted};
 use super::knapsack::{Choice, best, least};
+use super::space::{bytes, counted};
 use super::{Limit, SearchError, Space};
 use crate::terms::Slot;
 

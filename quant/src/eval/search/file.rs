@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Figures, Front, Limit, Point, SearchError, Space};
+use super::{Effort, Figures, Front, Limit, Point, SearchError, Space};
 use crate::export::write_atomic;
 use crate::plan::Plan;
 
@@ -31,6 +31,19 @@ struct Scores<S> {
     space: S,
     points: Vec<Kept>,
     asked: Option<usize>,
+    /// Files of before say nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    effort: Option<Effort>,
+}
+
+/// What the figures of a point are: the task's own, against the truth (`miou` of masks); `agreement` with full precision where
+/// there is no truth, under the same names.
+fn metric(figures: &Figures) -> &'static str {
+    if figures.truth.is_empty() {
+        return "agreement";
+    }
+    let known = ["top1", "box_f1", "cosine", "similarity"];
+    known.into_iter().find(|name| figures.truth.contains_key(*name)).unwrap_or("miou")
 }
 
 /// A point in it; its plan is a file of its own.
@@ -82,6 +95,7 @@ impl Front {
             space: &*self.space,
             points: self.points.iter().enumerate().map(kept).collect(),
             asked: self.asked,
+            effort: self.effort.clone(),
         };
         let files = [
             (FRONT_FILE, serde_json::to_vec_pretty(&self.to_json())),
@@ -112,6 +126,7 @@ impl Front {
             let figures = &point.figures;
             // Figures against the truth by their own names; without truth those against full precision.
             let named = if figures.truth.is_empty() { &figures.agreement } else { &figures.truth };
+            entry.insert("metric".into(), json!(metric(figures)));
             entry.extend(named.iter().map(|(name, value)| (name.clone(), json!(value))));
             entry.insert("agreement".into(), json!(figures.agreement));
             entry.insert("loss".into(), json!(figures.loss));
@@ -121,11 +136,19 @@ impl Front {
             entry.insert("asked".into(), json!(self.asked == Some(at)));
             Value::Object(entry)
         };
-        json!({
+        let mut all = json!({
             "model": self.space.model.name,
             "rewrites": self.space.rewrites.iter().map(|r| json!({"rewrite": r.rewrite, "layer": r.layer})).collect::<Vec<_>>(),
             "front": self.points.iter().enumerate().map(one).collect::<Vec<_>>(),
-        })
+        });
+        if let (Some(effort), Value::Object(fields)) = (&self.effort, &mut all) {
+            let mut told = json!(effort);
+            told["cut_by_clock"] = json!(effort.cut_by_clock());
+            told["complete"] = json!(effort.is_whole());
+            told["sentences"] = json!(effort.sentences());
+            fields.insert("effort".into(), told);
+        }
+        all
     }
 
     /// Reads a folder strictly.
@@ -166,7 +189,7 @@ impl Front {
             Ok(Point::new(&space, kept.limit, kept.origin, kept.choices, plan, kept.figures))
         });
         let points = points.collect::<Result<Vec<_>, SearchError>>()?;
-        Ok(Self { space, points, asked: read.asked })
+        Ok(Self { space, points, asked: read.asked, effort: read.effort })
     }
 }
 
@@ -188,6 +211,7 @@ fn bounded(path: &Path) -> Result<Vec<u8>, SearchError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Share;
     use super::super::example::{choices, space};
     use super::*;
 
@@ -201,7 +225,8 @@ mod tests {
             Point::new(&space, limit, "search".to_owned(), Some(taken), plan, figures.clone())
         };
         let points = vec![point(2.0, 0), point(4.5, 1)];
-        Front { space, points, asked: Some(1) }
+        let effort = Effort { minutes: 2.5, scores: Share { done: 3, of: 5 }, ..Effort::default() };
+        Front { space, points, asked: Some(1), effort: Some(effort) }
     }
 
     #[test]
@@ -212,7 +237,7 @@ mod tests {
         assert_eq!(written.len(), 4);
         let read = Front::read(&path).unwrap();
         assert_eq!(read.space, front().space);
-        assert_eq!(read.asked, Some(1));
+        assert_eq!((read.asked, &read.effort), (Some(1), &front().effort));
         for (a, b) in read.points.iter().zip(&front().points) {
             assert_eq!(
                 (&a.plan, &a.choices, &a.figures, a.limit),
@@ -224,6 +249,16 @@ mod tests {
         assert_eq!(listed["front"][1]["plan"], "plan-4.5-bits.json");
         assert_eq!(listed["front"][1]["average_bits"]["weights"], 4.0);
         assert_eq!(listed["front"][1]["asked"], true);
+        // Figures without truth are the agreement, whatever their names.
+        assert_eq!(listed["front"][1]["metric"], "agreement");
+        assert_eq!(listed["effort"]["scores"], json!({"done": 3, "of": 5}));
+        assert_eq!(listed["effort"]["cut_by_clock"], true);
+        // Searches of before say nothing of it.
+        let scores = std::fs::read_to_string(path.join(SCORES_FILE)).unwrap();
+        let mut old: Value = serde_json::from_str(&scores).unwrap();
+        old.as_object_mut().unwrap().remove("effort");
+        std::fs::write(path.join(SCORES_FILE), old.to_string()).unwrap();
+        assert_eq!(Front::read(&path).unwrap().effort, None);
         let plan = Plan::read(&path.join("plan-2-bits.json")).unwrap();
         assert_eq!(plan.metrics["calibration_loss"], 0.25);
     }

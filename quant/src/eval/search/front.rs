@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, SearchError, Space};
+use super::{Effort, Limit, SearchError, Space};
 use crate::eval::metrics::Scores;
 use crate::plan::{Budget, Plan};
 
@@ -85,10 +85,12 @@ impl Point {
 pub struct Front {
     /// Groups, candidates and their scores.
     pub space: Arc<Space>,
-    /// From the smallest budget to the largest; none loses more than a smaller one.
+    /// From the smallest budget to the largest; none loses more than a smaller one, and no two are the same plan.
     pub points: Vec<Point>,
     /// The place of the plan for the budget that was asked for.
     pub asked: Option<usize>,
+    /// What was done for it; none while it is being searched.
+    pub effort: Option<Effort>,
 }
 
 /// A plan for a budget.
@@ -103,7 +105,8 @@ pub struct Solved {
 }
 
 impl Front {
-    /// The best plan of `pool` for every budget. A plan of a smaller budget serves a larger one too if it loses less.
+    /// The best plan of `pool` for every budget. A plan of a smaller budget serves a larger one too if it loses less: then
+    /// it is one point, of the smaller one, or of the one that was asked for.
     pub fn of(space: Arc<Space>, pool: &[Point], limits: &[Limit], asked: Option<Limit>) -> Self {
         let mut points: Vec<Point> = Vec::new();
         let mut place = None;
@@ -112,12 +115,17 @@ impl Front {
             let Some(best) = fitting.min_by(|a, b| a.figures.loss.total_cmp(&b.figures.loss)) else {
                 continue;
             };
-            if asked == Some(limit) {
-                place = Some(points.len());
+            let known = points.iter().position(|point| same(&point.plan, &best.plan));
+            let at = known.unwrap_or(points.len());
+            if known.is_none() {
+                points.push(Point { limit, ..best.clone() });
             }
-            points.push(Point { limit, ..best.clone() });
+            if asked == Some(limit) {
+                points[at].limit = limit;
+                place = Some(at);
+            }
         }
-        Self { space, points, asked: place }
+        Self { space, points, asked: place, effort: None }
     }
 
     /// A plan for another budget, without any run: the measured one if there is one for this very budget; else the plan
@@ -170,6 +178,11 @@ impl Front {
     }
 }
 
+/// Whether two plans treat all sites alike.
+fn same(a: &Arc<Plan>, b: &Arc<Plan>) -> bool {
+    Arc::ptr_eq(a, b) || (a.layers == b.layers && a.rewrites == b.rewrites)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::example::{self, choices};
@@ -192,17 +205,22 @@ mod tests {
     fn a_smaller_plan_that_loses_less_serves_the_larger_budget() {
         let front = front();
         let losses: Vec<f64> = front.points.iter().map(|point| point.figures.loss).collect();
-        assert_eq!(losses, [0.9, 0.9, 0.3, 0.3]);
-        assert_eq!(front.asked, Some(2));
-        assert_eq!(front.points[3].limit, Limit::AverageBits(8.0));
-        assert_eq!(front.points[2].plan.metrics["calibration_loss"], 0.3);
+        assert_eq!(losses, [0.9, 0.3], "each plan is there once");
+        assert_eq!(front.asked, Some(1));
+        assert_eq!(front.points[1].limit, Limit::AverageBits(4.0), "8 bits are served by 4");
+        assert_eq!(front.points[1].plan.metrics["calibration_loss"], 0.3);
+        // Asked for 8, the same plan is the answer to that.
+        let limits = [4.0, 8.0].map(Limit::AverageBits);
+        let eight = Front::of(Arc::clone(&front.space), &front.points, &limits, Some(limits[1]));
+        assert_eq!((eight.points.len(), eight.asked), (1, Some(0)));
+        assert_eq!(eight.points[0].limit, limits[1]);
     }
 
     #[test]
     fn other_budgets_lie_between_what_was_measured() {
         let front = front();
-        assert_eq!(front.solve(Limit::AverageBits(4.0)).unwrap().point, Some(2));
-        assert_eq!(front.solve(Limit::AverageBits(16.0)).unwrap().point, Some(2), "the best of all");
+        assert_eq!(front.solve(Limit::AverageBits(4.0)).unwrap().point, Some(1));
+        assert_eq!(front.solve(Limit::AverageBits(16.0)).unwrap().point, Some(1), "the best of all");
         let between = front.solve(Limit::AverageBits(3.2)).unwrap();
         assert!(between.point.is_none());
         assert!(Limit::AverageBits(3.2).holds(&between.budget), "{:?}", between.budget);
@@ -210,7 +228,7 @@ mod tests {
         for (_, site) in between.plan.sites() {
             assert!(matches!(site.bits().get(), Some(2 | 4)), "{site:?}");
         }
-        let bytes = front.points[2].budget.weight_bytes;
+        let bytes = front.points[1].budget.weight_bytes;
         let solved = front.solve(Limit::WeightBytes(bytes - 1)).unwrap();
         assert!(solved.budget.weight_bytes < bytes);
         let error = front.solve(Limit::AverageBits(1.5)).unwrap_err().to_string();

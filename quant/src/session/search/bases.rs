@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::field::{BySite, Field, Stop};
 use super::offers::Offer;
+use crate::eval::search::Effort;
 use crate::graph::RewriteKind;
 use crate::plan::{Plan, Rewrite, SitePlan};
 use crate::quantizer::{Family, RangeSearch, Scheme};
@@ -14,8 +15,8 @@ use crate::terms::{Bits, Slot};
 
 /// Samples that a kind is tried on.
 const SAMPLES: usize = 16;
-/// The part of the time that trying a kind may take.
-const SHARE: f64 = 0.02;
+/// The parts of the time that is left that fits, and then rewrites get at most.
+const SHARES: (f64, f64) = (0.3, 0.2);
 /// The width that is tried where it is among the candidates.
 const WIDTH: u8 = 4;
 
@@ -28,47 +29,58 @@ pub(super) struct Base {
 
 impl Session {
     /// The rewrites under which all sites at one width, each with its quantizer of least predicted error, lose least: from
-    /// none on, every kind is added where it fits if that lowers the mean loss on samples.
+    /// none on, every kind is added where it fits if that lowers the mean loss on samples. A kind that the time does not
+    /// suffice for is left out.
     pub(super) fn base_of_search(
         &self,
         field: &Field<'_>,
         groups: &[Vec<usize>],
         bits: &[Bits],
-        stop: &Stop,
+        (stop, effort): (&Stop, &mut Effort),
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Base, SessionError> {
-        let all = RewriteKind::ALL.len() + 1;
-        let steps = groups.len();
-        let mut offers = |variant: &Variant, at: usize| {
-            self.offers(variant, groups, bits, &stop.cancel, |done, _| {
-                progress(at * steps + done, all * steps);
-            })
+        let graph = &self.model.graph;
+        let fits = |kind: &RewriteKind| !graph.rewritable(*kind).is_empty();
+        let kinds: Vec<RewriteKind> =
+            RewriteKind::ALL.iter().copied().filter(|_| !self.weights_rewritten).filter(fits).collect();
+        effort.rewrites.expect(kinds.len());
+        let (all, steps) = (kinds.len() + 1, groups.len() * bits.len());
+        let mut offers = |variant: &Variant, at: usize, stop: &Stop| {
+            self.offers(variant, groups, bits, stop, |done, _| progress(at * steps + done, all * steps))
         };
-        let seconds = stop.end.saturating_duration_since(std::time::Instant::now()).as_secs_f64() * SHARE;
-        let samples = field.affordable(seconds, SAMPLES);
+        let samples = &field.fit[..field.fit.len().min(SAMPLES)];
+        let first = offers(&self.base, 0, &stop.within(SHARES.0))?;
+        effort.fits = first.fitted;
+        let mut base = Base { rewrites: Vec::new(), variant: Arc::clone(&self.base), offers: first.by_group };
+        let stop = stop.within(SHARES.1);
         let loss = |base: &Base| {
             let params = one_width(groups, &base.offers, bits);
-            field.mean_loss(&base.variant, &params, samples, &stop.cancel)
+            field.mean_loss(&base.variant, &params, samples, &stop)
         };
-        let first = offers(&self.base, 0)?;
-        let mut base = Base { rewrites: Vec::new(), variant: Arc::clone(&self.base), offers: first };
-        if self.weights_rewritten {
+        // Kinds are compared with all quantizers, or not at all.
+        if kinds.is_empty() || !effort.fits.is_whole() {
             return Ok(base);
         }
-        let mut least = loss(&base)?;
-        for (at, &kind) in RewriteKind::ALL.iter().enumerate() {
+        let Some(mut least) = loss(&base)? else { return Ok(base) };
+        for (at, &kind) in kinds.iter().enumerate() {
+            if stop.over() {
+                break;
+            }
             let rewrites = self.with_rewrite(&base.rewrites, kind)?;
-            if rewrites.len() == base.rewrites.len() || stop.over() {
-                continue;
+            if rewrites.len() > base.rewrites.len() {
+                let variant = self.variant(&rewrites)?;
+                let offers = offers(&variant, at + 1, &stop)?;
+                if !offers.fitted.is_whole() {
+                    break;
+                }
+                let tried = Base { rewrites, variant, offers: offers.by_group };
+                let Some(found) = loss(&tried)? else { break };
+                tracing::debug!("search: {kind}: loss {found} instead of {least}");
+                if found < least {
+                    (base, least) = (tried, found);
+                }
             }
-            let variant = self.variant(&rewrites)?;
-            let offers = offers(&variant, at + 1)?;
-            let tried = Base { rewrites, variant, offers };
-            let found = loss(&tried)?;
-            tracing::debug!("search: {kind}: loss {found} instead of {least}");
-            if found < least {
-                (base, least) = (tried, found);
-            }
+            effort.rewrites.done += 1;
         }
         Ok(base)
     }

@@ -7,15 +7,17 @@ use std::time::Instant;
 use crate::data::Geometry;
 use crate::eval::answer::{Answer, Sheet};
 use crate::eval::output_loss::between_outputs;
-use crate::eval::search::Figures;
+use crate::eval::search::{Figures, Share};
 use crate::eval::sensitivity::Judged;
-use crate::exec::{Baseline, Cancel, Keep, NoTap, Quantization, Value};
+use crate::exec::{Baseline, Cancel, ExecError, Keep, NoTap, Quantization, Value};
 use crate::quantizer::Params;
 use crate::session::variant::Variant;
 use crate::session::{Session, SessionError, lock};
 
 /// Samples of each part at most: as many as the papers calibrate with.
 const MOST: usize = 32;
+/// Samples that are prepared whatever the time: one for each part.
+const FEWEST: usize = 2;
 
 /// Parameters by site; none: full precision.
 pub(super) type BySite = Vec<Option<Arc<Params>>>;
@@ -37,6 +39,12 @@ impl Stop {
 
     pub(super) fn over(&self) -> bool {
         self.cancel.is_cancelled() || Instant::now() >= self.end
+    }
+
+    /// What a piece of work that comes too late gives: a time that is over is an end like any other, being told to stop
+    /// is not.
+    pub(super) fn cut<T>(&self) -> Result<Option<T>, SessionError> {
+        if self.cancel.is_cancelled() { Err(ExecError::Cancelled.into()) } else { Ok(None) }
     }
 }
 
@@ -62,72 +70,73 @@ pub(super) struct Field<'s> {
     samples: Vec<Prepared>,
     pub(super) fit: Vec<usize>,
     pub(super) confirm: Vec<usize>,
-    /// Of one run in full precision, on one thread.
-    pub(super) seconds: f64,
+    /// How many samples were prepared of how many.
+    pub(super) prepared: Share,
 }
 
 impl<'s> Field<'s> {
-    /// Prepares the samples: every other one for each part; a single one is in both.
-    pub(super) fn new(session: &'s Session, cancel: &Cancel) -> Result<Self, SessionError> {
+    /// Prepares the samples, at least one for each part: every other one for each; a single one is in both.
+    pub(super) fn new(session: &'s Session, stop: &Stop) -> Result<Self, SessionError> {
         let set = session.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
         let count = set.len().min(2 * MOST);
         if count == 0 {
             return Err(SessionError::NoCalibration);
         }
         let none = Quantization::none(&session.model.graph);
-        let mut samples: Vec<Option<(Prepared, f64)>> = (0..count).map(|_| None).collect();
+        let mut samples: Vec<Option<Prepared>> = (0..count).map(|_| None).collect();
         session.workers.for_each(
             count,
-            |index| -> Result<(Prepared, f64), SessionError> {
+            |index| -> Result<Option<Prepared>, SessionError> {
+                if index >= FEWEST && stop.over() {
+                    return stop.cut();
+                }
                 let made = session.sample_inputs(set, index, None)?;
-                let start = Instant::now();
-                let run = session.base.engine.run(&made.values, &none, None, &mut NoTap, cancel)?;
-                let seconds = start.elapsed().as_secs_f64();
+                let run = session.base.engine.run(&made.values, &none, None, &mut NoTap, &stop.cancel)?;
                 let outputs = session.named(run.outputs);
                 let answer = session.read(&outputs, made.geometry.as_ref())?;
                 let (inputs, geometry, truth) = (made.values, made.geometry, made.truth);
-                Ok((Prepared { inputs, geometry, truth, outputs, answer }, seconds))
+                Ok(Some(Prepared { inputs, geometry, truth, outputs, answer }))
             },
             |index, one| {
-                samples[index] = Some(one);
+                samples[index] = one;
                 Ok(())
             },
         )?;
-        let (samples, mut seconds): (Vec<Prepared>, Vec<f64>) = samples.into_iter().flatten().unzip();
-        seconds.sort_by(f64::total_cmp);
+        let samples: Vec<Prepared> = samples.into_iter().flatten().collect();
         let part = |of: usize| (0..samples.len()).filter(|i| samples.len() == 1 || i % 2 == of).collect();
         let (fit, confirm) = (part(0), part(1));
-        Ok(Self { session, samples, fit, confirm, seconds: seconds[seconds.len() / 2] })
+        let prepared = Share { done: samples.len(), of: count };
+        Ok(Self { session, samples, fit, confirm, prepared })
     }
 
-    /// As many samples of the first part as whole runs on all threads take at most `seconds`: 2 to `most`.
-    pub(super) fn affordable(&self, seconds: f64, most: usize) -> &[usize] {
-        let runs = seconds * self.session.workers.count() as f64 / self.seconds.max(1e-6);
-        &self.fit[..(runs as usize).clamp(2, most.max(2)).min(self.fit.len())]
-    }
-
-    /// What runs of a plan give, in the order of the samples.
-    pub(super) fn run(
+    /// What runs of a plan give, in the order of the samples: of the first `least` in any case, of the others as long as
+    /// there is time.
+    fn run(
         &self,
         variant: &Variant,
         params: &[Option<Arc<Params>>],
         samples: &[usize],
-        cancel: &Cancel,
-    ) -> Result<Vec<Judged>, SessionError> {
+        least: usize,
+        stop: &Stop,
+    ) -> Result<Vec<Option<Judged>>, SessionError> {
         let quantization = Quantization::new(&variant.engine, params)?;
-        let mut judged = vec![Judged::default(); samples.len()];
+        let mut judged = vec![None; samples.len()];
         self.session.workers.for_each(
             samples.len(),
-            |at| -> Result<Judged, SessionError> {
+            |at| -> Result<Option<Judged>, SessionError> {
+                if at >= least && stop.over() {
+                    return stop.cut();
+                }
                 let sample = &self.samples[samples[at]];
-                let run = variant.engine.run(&sample.inputs, &quantization, None, &mut NoTap, cancel)?;
+                let run =
+                    variant.engine.run(&sample.inputs, &quantization, None, &mut NoTap, &stop.cancel)?;
                 let outputs = self.session.named(run.outputs);
                 let answer = self.session.read(&outputs, sample.geometry.as_ref())?;
-                Ok(Judged {
+                Ok(Some(Judged {
                     truth: sample.truth.as_ref().and_then(|truth| answer.compare(truth)),
                     agreement: answer.compare(&sample.answer),
                     loss: Some(self.loss(sample, &outputs)),
-                })
+                }))
             },
             |at, one| {
                 judged[at] = one;
@@ -137,25 +146,33 @@ impl<'s> Field<'s> {
         Ok(judged)
     }
 
-    /// The mean loss of a plan.
+    /// The mean loss of a plan; none if the time did not suffice for all samples.
     pub(super) fn mean_loss(
         &self,
         variant: &Variant,
         params: &[Option<Arc<Params>>],
         samples: &[usize],
-        cancel: &Cancel,
-    ) -> Result<f64, SessionError> {
-        Ok(mean(self.run(variant, params, samples, cancel)?.iter().filter_map(|one| one.loss)))
+        stop: &Stop,
+    ) -> Result<Option<f64>, SessionError> {
+        let judged = self.run(variant, params, samples, 0, stop)?;
+        let losses: Option<Vec<f64>> = judged.iter().map(|one| one.as_ref()?.loss).collect();
+        Ok(losses.map(|losses| mean(losses.into_iter())))
     }
 
-    /// Figures of a plan on the part that no choice was made on.
+    /// Figures of a plan on the part that no choice was made on; none if the time did not suffice for all of it. With
+    /// `least`, those of the samples that it sufficed for, at least so many: what is judged so stands alone.
     pub(super) fn figures(
         &self,
         variant: &Variant,
         params: &[Option<Arc<Params>>],
-        cancel: &Cancel,
-    ) -> Result<Figures, SessionError> {
-        let judged = self.run(variant, params, &self.confirm, cancel)?;
+        least: usize,
+        stop: &Stop,
+    ) -> Result<Option<Figures>, SessionError> {
+        let judged = self.run(variant, params, &self.confirm, least, stop)?;
+        if least == 0 && judged.iter().any(Option::is_none) {
+            return Ok(None);
+        }
+        let judged: Vec<Judged> = judged.into_iter().flatten().collect();
         let (mut truth, mut agreement) = (Sheet::default(), Sheet::default());
         for one in &judged {
             one.truth.iter().for_each(|found| truth.add(found));
@@ -163,7 +180,7 @@ impl<'s> Field<'s> {
         }
         let loss = mean(judged.iter().filter_map(|one| one.loss));
         let (truth, agreement) = (truth.scores(), agreement.scores());
-        Ok(Figures::of(judged.len(), truth.as_ref(), agreement.as_ref(), loss))
+        Ok(Some(Figures::of(judged.len(), truth.as_ref(), agreement.as_ref(), loss)))
     }
 
     fn loss(&self, sample: &Prepared, outputs: &[(String, Value)]) -> f64 {
@@ -195,12 +212,7 @@ impl<'s> Field<'s> {
             |task| -> Result<Option<f64>, SessionError> {
                 let (at, change) = (task / changes.len(), &changes[task % changes.len()]);
                 if stop.over() {
-                    // A time that is over is an end like any other; being told to stop is not.
-                    return if stop.cancel.is_cancelled() {
-                        Err(crate::exec::ExecError::Cancelled.into())
-                    } else {
-                        Ok(None)
-                    };
+                    return stop.cut();
                 }
                 let sample = &self.samples[samples[at]];
                 let baseline = places[at].ready(|| {

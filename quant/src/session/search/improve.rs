@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::field::{BySite, Change, Field, Stop, mean};
 use super::scores::params_of;
-use crate::eval::search::{Limit, SearchError, Space};
+use crate::eval::search::{Limit, SearchError, Share, Space};
 use crate::quantizer::Params;
 use crate::session::SessionError;
 use crate::session::variant::Variant;
@@ -47,11 +47,10 @@ impl Bench<'_> {
         params_of(self.groups, self.space, choices)
     }
 
-    /// Runs a plan on the part that choices are made on.
-    pub(super) fn tried(&self, choices: Vec<usize>, stop: &Stop) -> Result<Tried, SessionError> {
-        let loss =
-            self.field.mean_loss(self.variant, &self.params(&choices), &self.field.fit, &stop.cancel)?;
-        Ok(Tried { choices, loss })
+    /// Runs a plan on the part that choices are made on; none if the time does not suffice.
+    pub(super) fn tried(&self, choices: &[usize], stop: &Stop) -> Result<Option<Tried>, SessionError> {
+        let loss = self.field.mean_loss(self.variant, &self.params(choices), &self.field.fit, stop)?;
+        Ok(loss.map(|loss| Tried { choices: choices.to_vec(), loss }))
     }
 
     /// Better and better plans within a budget, from `start` on (not among them). Each round measures what every
@@ -59,20 +58,31 @@ impl Bench<'_> {
     /// the exact allocation then picks the exchanges that gain most together within the budget. As gains measured on
     /// few samples are part chance, each counts half and what the scores expect of it half, and every exchange has a
     /// price; of several prices the plan is taken that runs on all samples find best. The rounds end when none is
-    /// better, or when the time is over.
+    /// better, or when the time is over; `measured` counts exchanges.
     pub(super) fn improve(
         &self,
-        start: &Tried,
+        start: &[usize],
         limit: Limit,
-        stop: &Stop,
+        (stop, measured): (&Stop, &mut Share),
         mut found: impl FnMut(&Tried) -> Result<(), SessionError>,
     ) -> Result<(), SessionError> {
-        let mut now = start.clone();
+        let Some(mut now) = self.tried(start, stop)? else {
+            measured.expect(self.moves(start).len());
+            return Ok(());
+        };
         for _ in 0..ROUNDS {
+            let moves = self.moves(&now.choices);
+            measured.expect(moves.len());
             if stop.over() {
                 break;
             }
-            let Some(gains) = self.gains(&now, stop)? else { break };
+            let samples = &self.field.fit[..self.field.fit.len().min(SAMPLES)];
+            let (gains, whole) = self.gains(&now, moves, samples, stop)?;
+            // A round that was cut short counts in part.
+            measured.done += gains.len() * whole / samples.len().max(1);
+            if whole == 0 {
+                break;
+            }
             let mut best: Option<Tried> = None;
             let mut last = None;
             for price in PRICES {
@@ -88,7 +98,7 @@ impl Bench<'_> {
                 if last.as_ref() == Some(&choices) {
                     continue;
                 }
-                let tried = self.tried(choices.clone(), stop)?;
+                let Some(tried) = self.tried(&choices, stop)? else { break };
                 last = Some(choices);
                 if best.as_ref().is_none_or(|best| tried.loss < best.loss) {
                     best = Some(tried);
@@ -108,26 +118,28 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The change of the loss by every move; none if the time did not suffice for one sample.
-    fn gains(&self, now: &Tried, stop: &Stop) -> Result<Option<Vec<(Move, f64)>>, SessionError> {
-        let moves = self.moves(&now.choices);
+    /// The change of the loss by every move, and on how many samples all of them were measured, which is what counts.
+    fn gains(
+        &self,
+        now: &Tried,
+        moves: Vec<Move>,
+        samples: &[usize],
+        stop: &Stop,
+    ) -> Result<(Vec<(Move, f64)>, usize), SessionError> {
         let nothing = Change { sites: &[], params: &[] };
         let change = |one: &Move| Change {
             sites: &self.groups[one.group],
             params: &self.space.groups[one.group].candidates[one.candidate].params,
         };
         let changes: Vec<Change<'_>> = std::iter::once(nothing).chain(moves.iter().map(change)).collect();
-        let samples = &self.field.fit[..self.field.fit.len().min(SAMPLES)];
         let plan: Vec<Option<Arc<Params>>> = self.params(&now.choices);
         let losses = self.field.measure(self.variant, &plan, &changes, samples, stop, |_, _| {})?;
         let whole: Vec<usize> =
             (0..samples.len()).filter(|&at| losses.iter().all(|of| of[at].is_some())).collect();
-        if whole.is_empty() {
-            return Ok(None);
-        }
         let of = |at: usize| mean(whole.iter().filter_map(|&sample| losses[at][sample]));
         let base = of(0);
-        Ok(Some(moves.into_iter().enumerate().map(|(at, one)| (one, of(at + 1) - base)).collect()))
+        let gains = moves.into_iter().enumerate().map(|(at, one)| (one, of(at + 1) - base)).collect();
+        Ok((gains, whole.len()))
     }
 
     /// Candidates of the same width, and the best ones of the widths next to it.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::exec::{Cancel, ExecError};
+use super::field::Stop;
+use crate::eval::search::Share;
+use crate::exec::ExecError;
 use crate::method::{METHODS, Place};
 use crate::quantizer::{Family, Params, Scheme};
 use crate::session::variant::Variant;
@@ -14,7 +16,7 @@ use crate::terms::Bits;
 
 /// Quantizers of least predicted error that are measured for each width of a group.
 const BEST: usize = 3;
-/// Groups that are fitted between two looks at the flag.
+/// Fits of groups between two reports.
 const AT_ONCE: usize = 8;
 
 /// One way to quantize a group.
@@ -27,63 +29,88 @@ pub(super) struct Offer {
     pub(super) noise: f64,
 }
 
+/// What all groups can be given.
+pub(super) struct Offers {
+    pub(super) by_group: Vec<Vec<Offer>>,
+    /// Groups, at each width, that every quantizer was fitted to.
+    pub(super) fitted: Share,
+}
+
 impl Session {
     /// For every group and width the quantizers of least predicted error: of all that fit what the sites hold and of all
-    /// that methods choose there, the best three, and the best of a family that is not among them.
+    /// that methods choose there, the best three, and the best of a family that is not among them. Widths near four bits
+    /// come first; where the time is over, a group has the quantizer that is the best at a width that was fitted.
     pub(super) fn offers(
         &self,
         variant: &Variant,
         groups: &[Vec<usize>],
         bits: &[Bits],
-        cancel: &Cancel,
+        stop: &Stop,
         mut progress: impl FnMut(usize, usize),
-    ) -> Result<Vec<Vec<Offer>>, SessionError> {
+    ) -> Result<Offers, SessionError> {
         let places = Place::all(variant.graph());
-        let mut made = Vec::with_capacity(groups.len());
-        for part in groups.chunks(AT_ONCE) {
-            if cancel.is_cancelled() {
+        let mut widths: Vec<usize> = (0..bits.len()).collect();
+        widths.sort_by_key(|&width| (from_four(bits[width]), width));
+        let tasks: Vec<(usize, usize)> =
+            widths.into_iter().flat_map(|width| (0..groups.len()).map(move |group| (width, group))).collect();
+        let mut fitted = Share { done: 0, of: tasks.len() };
+        let mut made: Vec<Vec<Vec<Offer>>> = vec![vec![Vec::new(); bits.len()]; groups.len()];
+        for (at, part) in tasks.chunks(AT_ONCE).enumerate() {
+            if stop.cancel.is_cancelled() {
                 return Err(ExecError::Cancelled.into());
             }
-            progress(made.len(), groups.len());
-            let of = |sites: &Vec<usize>| self.offers_of(variant, &places, sites, bits);
-            let offers: Vec<Vec<Offer>> =
+            progress(at * AT_ONCE, tasks.len());
+            let of = |&(width, group): &(usize, usize)| {
+                let best = made[group].iter().flatten().min_by_key(|offer| from(bits[width], offer.bits));
+                let likely = best.and_then(|offer| offer.params.first()).map(|params| params.scheme.clone());
+                self.offers_of(variant, &places, &groups[group], (bits[width], likely), stop)
+            };
+            let offers: Vec<(Vec<Offer>, bool)> =
                 self.pool.install(|| part.par_iter().map(of).collect::<Result<_, SessionError>>())?;
-            made.extend(offers);
+            for (&(width, group), (offers, whole)) in part.iter().zip(offers) {
+                made[group][width] = offers;
+                fitted.done += usize::from(whole);
+            }
         }
-        progress(groups.len(), groups.len());
-        Ok(made)
+        progress(tasks.len(), tasks.len());
+        let by_group = made.into_iter().map(|of| of.into_iter().flatten().collect()).collect();
+        Ok(Offers { by_group, fitted })
     }
 
+    /// Of one group at one width, and whether everything was fitted.
     fn offers_of(
         &self,
         variant: &Variant,
         places: &[Place<'_>],
         sites: &[usize],
-        bits: &[Bits],
-    ) -> Result<Vec<Offer>, SessionError> {
-        let Some(&first) = sites.first() else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for &bits in bits {
-            let mut offers: Vec<Offer> = Vec::new();
-            for scheme in schemes(&places[first], bits) {
-                match self.offer(variant, sites, &scheme, bits) {
-                    Ok(offer) => offers.push(offer),
-                    // A family without levels for these values.
-                    Err(SessionError::Fit { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+        (bits, likely): (Bits, Option<Scheme>),
+        stop: &Stop,
+    ) -> Result<(Vec<Offer>, bool), SessionError> {
+        let Some(&first) = sites.first() else { return Ok((Vec::new(), true)) };
+        let (mut offers, mut whole): (Vec<Offer>, bool) = (Vec::new(), true);
+        let schemes = schemes(&places[first], bits);
+        let first = likely.filter(|_| stop.over()).filter(|likely| schemes.contains(likely));
+        for scheme in first.into_iter().chain(schemes) {
+            if !offers.is_empty() && stop.over() {
+                whole = false;
+                break;
             }
-            offers.sort_by(|a, b| a.noise.total_cmp(&b.noise));
-            offers.dedup_by(|a, b| same_grid(&a.params, &b.params));
-            let others = offers.split_off(offers.len().min(BEST));
-            let family = |offer: &Offer| offer.params.first().map(|params| params.scheme.family);
-            let known: BTreeSet<_> = offers.iter().filter_map(family).map(Family::as_str).collect();
-            let new = |offer: &Offer| family(offer).is_some_and(|family| !known.contains(family.as_str()));
-            let other = others.into_iter().find(new);
-            found.extend(offers);
-            found.extend(other);
+            match self.offer(variant, sites, &scheme, bits) {
+                Ok(offer) => offers.push(offer),
+                // A family without levels for these values.
+                Err(SessionError::Fit { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(found)
+        offers.sort_by(|a, b| a.noise.total_cmp(&b.noise));
+        offers.dedup_by(|a, b| same_grid(&a.params, &b.params));
+        let others = offers.split_off(offers.len().min(BEST));
+        let family = |offer: &Offer| offer.params.first().map(|params| params.scheme.family);
+        let known: BTreeSet<_> = offers.iter().filter_map(family).map(Family::as_str).collect();
+        let new = |offer: &Offer| family(offer).is_some_and(|family| !known.contains(family.as_str()));
+        let other = others.into_iter().find(new);
+        offers.extend(other);
+        Ok((offers, whole))
     }
 
     fn offer(
@@ -103,6 +130,16 @@ impl Session {
         }
         Ok(Offer { bits, params, noise })
     }
+}
+
+/// How far a width is from four bits.
+pub(super) fn from_four(bits: Bits) -> u8 {
+    bits.get().map_or(0, |bits| bits.abs_diff(4))
+}
+
+/// How far two widths are from each other.
+fn from(a: Bits, b: Bits) -> u8 {
+    a.get().zip(b.get()).map_or(u8::MAX, |(a, b)| a.abs_diff(b))
 }
 
 /// Everything that is tried at a site.

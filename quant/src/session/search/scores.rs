@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::bases::Base;
 use super::field::{Change, Field, Stop, mean};
-use super::offers::Offer;
-use crate::eval::search::{Candidate, Group, Space};
+use super::offers::{Offer, from_four};
+use crate::eval::search::{Candidate, Effort, Group, Share, Space};
 use crate::plan::CalibrationRef;
 use crate::session::{Session, SessionError};
 use crate::terms::Bits;
@@ -27,14 +27,13 @@ impl Session {
         field: &Field<'_>,
         groups: &[Vec<usize>],
         base: &Base,
-        stop: &Stop,
+        (stop, effort): (&Stop, &mut Effort),
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Space, SessionError> {
         let mut order: Vec<(usize, usize)> = Vec::new();
         for (group, offers) in base.offers.iter().enumerate() {
             order.extend((0..offers.len()).map(|offer| (group, offer)));
         }
-        let from_four = |bits: Bits| bits.get().map_or(0, |bits| bits.abs_diff(4));
         order.sort_by_key(|&(group, offer)| (from_four(base.offers[group][offer].bits), offer, group));
         let float = vec![None; self.model.graph.sites().len()];
         let mut measure = |order: &[(usize, usize)], samples: &[usize], done: usize, total: usize| {
@@ -72,6 +71,14 @@ impl Session {
         };
         let known: BTreeMap<(usize, usize), Option<f64>> =
             kept.iter().map(|key| (*key, measured(key))).collect();
+        effort.candidates = Share { done: known.values().flatten().count(), of: known.len() };
+        effort.score_samples = Share { done: whole.len(), of: most };
+        for (at, sites) in groups.iter().enumerate() {
+            let mut of = known.range((at, 0)..(at + 1, 0));
+            let all = of.all(|(_, loss)| loss.is_some());
+            effort.scores.expect(sites.len());
+            effort.scores.done += if all { sites.len() } else { 0 };
+        }
         Ok(self.space(groups, base, &known))
     }
 

@@ -120,6 +120,8 @@ fn search(
         if let Some(front) = progress.front {
             let doing = Some(progress.stage.name());
             shared.send(Event::Front(Arc::new(front_view(shared, generation, front, doing))));
+            // Other budgets are solved from what is there by now.
+            *lock(&shared.front) = Some(Arc::new(front.clone()));
         }
     })?;
     shared.send(Event::Front(Arc::new(front_view(shared, generation, &found, None))));
@@ -129,7 +131,10 @@ fn search(
 
 /// A plan between those that were measured.
 fn solve(shared: &Shared, generation: Generation, average_bits: f64) {
-    let Some(front) = lock(&shared.front).clone() else { return };
+    let Some(front) = lock(&shared.front).clone() else {
+        let message = "nothing was found yet that other budgets could be solved from".to_owned();
+        return shared.send(Event::Warning { message });
+    };
     let limit = Limit::AverageBits(average_bits);
     match front.solve(limit) {
         Ok(solved) => {
@@ -147,7 +152,8 @@ fn solve(shared: &Shared, generation: Generation, average_bits: f64) {
             };
             shared.send(Event::Solved { generation, point: Arc::new(point) });
         }
-        Err(error) => shared.send(Event::Failed { job: Job::Search, message: error.to_string() }),
+        // A search that runs goes on.
+        Err(error) => shared.send(Event::Warning { message: error.to_string() }),
     }
 }
 
@@ -168,7 +174,8 @@ fn front_view(
         plan: Arc::clone(&point.plan),
     };
     let metric = shared.session.metric();
-    FrontView { generation, metric, points: front.points.iter().map(point).collect(), doing }
+    let points = front.points.iter().map(point).collect();
+    FrontView { generation, metric, points, doing, effort: front.effort.clone() }
 }
 
 /// The figure that stands for the task.

@@ -494,8 +494,9 @@ pub struct Search {
 pub struct Explain {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Plan to explain
-    #[arg(long, value_name = "P", conflicts_with = "method", required_unless_present = "method")]
+    /// Plan to explain; without a plan and a method, --site shows what every choice would do to sites in full precision, at
+    /// the bits that --weights and --activations say
+    #[arg(long, value_name = "P", conflicts_with = "method", required_unless_present_any = ["method", "site"])]
     pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub method: MethodArgs,

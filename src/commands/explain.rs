@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use bitloupe_quant::exec::Cancel;
+use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::explain::{Confirmation, ModelExplanation, SiteExplanation};
 use bitloupe_quant::session::{FittedPlan, Session};
+use bitloupe_quant::terms::{Bits, Slot};
 use color_eyre::eyre::{Result, eyre};
 use serde_json::{Value, json};
 
@@ -38,6 +40,7 @@ pub fn run(args: &Explain) -> Result<Outcome> {
     open::calibrate(&session)?;
     let fitted = match &plan {
         Some(plan) => open::fit(&session, plan)?,
+        None if args.method.method.is_none() => session.fit_plan(&Plan::new(session.model_ref()))?,
         None => open::fit_method(&session, &args.method)?,
     };
     session.prepare_explanations(&fitted, &Cancel::default(), open::progress("gathering"))?;
@@ -50,8 +53,14 @@ pub fn run(args: &Explain) -> Result<Outcome> {
 /// Explains the sites whose name matches.
 fn sites(session: &Session, fitted: &FittedPlan, args: &Explain, pattern: &regex::Regex) -> Result<Outcome> {
     let wanted = session.site_ids().into_iter().filter(|site| pattern.is_match(&site.to_string()));
+    let (weights, activations) = (open::bits(&args.method.weights)?, open::bits(&args.method.activations)?);
     let sites = wanted
-        .map(|site| Ok(session.explain_site(&site, fitted)?))
+        .map(|site| {
+            let bits = if site.slot == Slot::Weight { weights } else { activations };
+            // Choices in full precision are no choices.
+            let bits = if bits.is_float() { Bits::EIGHT } else { bits };
+            Ok(session.explain_site_at(&site, fitted, bits)?)
+        })
         .collect::<Result<Vec<SiteExplanation>>>()?;
     let confirmed = confirm(session, fitted, args, sites.iter())?;
     if args.json {

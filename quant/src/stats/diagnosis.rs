@@ -36,7 +36,7 @@ pub struct Diagnosis {
     pub class: Class,
     /// Every figure that the rules look at.
     pub evidence: Evidence,
-    /// One or two sentences on what it means for a uniform grid.
+    /// One or two sentences on the distribution. They advise nothing: what would help is predicted for each quantizer.
     pub sentence: String,
 }
 

@@ -1,10 +1,8 @@
-//! What a diagnosis means for a uniform grid, in words.
+//! What a diagnosis says of a distribution, in words. What would help is no matter of the class: that is predicted for each
+//! quantizer.
 
 use super::diagnosis::Evidence;
 use crate::terms::{Class, Role};
-
-/// The grid that the sentences speak of: 4 bits, the lowest width in common use.
-const LEVELS: f64 = 16.0;
 
 /// One or two plain sentences with the figures that matter.
 pub(super) fn sentence(class: Class, evidence: &Evidence, role: Role) -> String {
@@ -17,8 +15,7 @@ pub(super) fn sentence(class: Class, evidence: &Evidence, role: Role) -> String 
             let (a, b) = (evidence.peaks.at.iter().copied())
                 .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
             format!(
-                "Two peaks, at {} and {}, with a valley {} % as high between them. A uniform grid spends levels on the \
-                 almost empty middle; folding the signs of the channels makes it one peak.",
+                "Two peaks, at {} and {}, with a valley {} % as high between them: levels there hold little.",
                 short(a),
                 short(b),
                 (100.0 * evidence.peaks.valley).round()
@@ -27,43 +24,26 @@ pub(super) fn sentence(class: Class, evidence: &Evidence, role: Role) -> String 
         Class::PowerLaw => {
             let what = if role == Role::PostSoftmax { "probabilities" } else { "values" };
             format!(
-                "Half of the {what} lie below {}, the largest is {}. A uniform grid of 16 levels puts {} into one \
-                 level; a logarithmic grid follows the tail.",
+                "Half of the {what} lie below {}, the largest is {}: equal steps over all of that are coarse where most \
+                 values are.",
                 short(median),
-                short(max),
-                if median < 0.5 * max / (LEVELS - 1.0) { "more than half of them" } else { "many of them" }
+                short(max)
             )
         }
         Class::OneSided => {
             let (near, far) = if high >= -low { (min, max) } else { (max, min) };
-            let wasted = if near * far < 0.0 {
-                0.5
-            } else {
-                0.5_f64.max(1.0 - (far - near).abs() / (2.0 * far.abs()))
-            };
-            format!(
-                "Almost all on one side of zero: from {} to {}. A symmetric grid wastes about {} of 16 levels; an \
-                 asymmetric one uses them all.",
-                short(near),
-                short(far),
-                (wasted * LEVELS - 1.0).round()
-            )
+            let share = if near * far < 0.0 { "Almost all values lie" } else { "All values lie" };
+            format!("{share} on one side of zero: from {} to {}.", short(near), short(far))
         }
-        Class::HeavyTailed => {
-            let bulk = high - low;
-            let used = levels_on(bulk, max - min);
-            format!(
-                "98 % of the values lie between {} and {}, the rest reach ±{}. A min–max grid leaves the bulk {} of 16 \
-                 levels; clipping the tail costs less.",
-                short(low),
-                short(high),
-                short(reach),
-                used
-            )
-        }
-        Class::Normal => {
-            format!("One peak and light tails, from {} to {}. A uniform grid fits.", short(min), short(max))
-        }
+        Class::HeavyTailed => format!(
+            "98 % of the values lie between {} and {}, the rest reach ±{}: equal steps from the smallest to the largest \
+             leave them {} of the levels.",
+            short(low),
+            short(high),
+            short(reach),
+            share_of(high - low, max - min)
+        ),
+        Class::Normal => format!("One peak and light tails, from {} to {}.", short(min), short(max)),
     }
 }
 
@@ -73,8 +53,7 @@ fn outlier_channels(evidence: &Evidence) -> String {
     let max = outliers.iter().map(|c| f64::from(c.max)).fold(f64::NEG_INFINITY, f64::max);
     let others = evidence.channels - outliers.len();
     let typical = evidence.typical_reach;
-    let used =
-        levels_on(2.0 * typical, max.max(evidence.centre + typical) - min.min(evidence.centre - typical));
+    let range = max.max(evidence.centre + typical) - min.min(evidence.centre - typical);
     let around = |reach: f64| {
         if evidence.centre.abs() > typical {
             format!("{} ± {}", short(evidence.centre), short(reach))
@@ -84,20 +63,20 @@ fn outlier_channels(evidence: &Evidence) -> String {
     };
     let far = (max - evidence.centre).abs().max((min - evidence.centre).abs());
     format!(
-        "{} of {} channels reach{} {}; the other {others} lie in about {}. A per-tensor grid spends {} of 16 levels on them.",
+        "{} of {} channels reach{} {}; the other {others} lie in about {}: equal steps for all leave them {} of the levels.",
         outliers.len(),
         evidence.channels,
         if outliers.len() == 1 { "es" } else { "" },
         around(far),
         around(typical),
-        LEVELS as u32 - used,
+        share_of(2.0 * typical, range),
     )
 }
 
-/// How many of 16 levels over `range` fall within `bulk` (at least one).
-fn levels_on(bulk: f64, range: f64) -> u32 {
-    let step = range / (LEVELS - 1.0);
-    if step > 0.0 { ((bulk / step).ceil()).clamp(1.0, LEVELS) as u32 } else { LEVELS as u32 }
+/// The part of equal steps over `range` that falls within `bulk`.
+fn share_of(bulk: f64, range: f64) -> String {
+    let share = if range > 0.0 { (100.0 * bulk / range).clamp(0.0, 100.0) } else { 100.0 };
+    if share < 1.0 { "less than 1 %".to_owned() } else { format!("{share:.0} %") }
 }
 
 /// A figure of about three digits.

@@ -49,6 +49,7 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         lines.extend(advice(app));
     }
     lines.push(Line::from(summary.sentence.as_str()));
+    lines.extend(levels(app));
     lines.extend(effect(app));
     if !wrong {
         lines.extend(remedy(app));
@@ -68,6 +69,16 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         lines.push(Line::styled(text, theme.bad()));
     }
     lines
+}
+
+/// What the plan's grid spends its levels on.
+fn levels(app: &App) -> Option<Line<'static>> {
+    let present = app.explanation()?.present.as_ref()?;
+    let mut text = format!("{} of {} levels in use", present.levels_used.min(present.levels), present.levels);
+    if let Some(crowded) = present.crowded_levels {
+        text.push_str(&format!(", nine of ten values in {crowded}"));
+    }
+    Some(Line::from(text))
 }
 
 /// What was measured of this site.

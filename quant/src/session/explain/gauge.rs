@@ -209,7 +209,7 @@ fn weighed_error(values: &[f32], layout: Layout, params: &Params, columns: &[f64
 }
 
 /// As predictions say it: 200 for no error, 0 for no signal.
-fn decibels(signal: f64, error: f64) -> f64 {
+pub(super) fn decibels(signal: f64, error: f64) -> f64 {
     if signal <= 0.0 {
         0.0
     } else if error <= 0.0 {

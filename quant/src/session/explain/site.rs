@@ -37,7 +37,7 @@ pub struct SiteExplanation {
     pub faults: Vec<NamedFault>,
     /// What would help, faults' remedies first, then what gains most at these bits, then more bits.
     pub remedies: Vec<Advice>,
-    /// Every quantizer that suits the site at these bits (8 for a site in full precision), best first.
+    /// Every quantizer that suits the site at these bits (for a site in full precision at those asked for, 8 as a rule), best first.
     pub choices: Vec<Choice>,
     /// The present grid with its best range at other widths.
     pub widths: Vec<Width>,
@@ -64,7 +64,7 @@ pub struct Present {
     pub clipped_fraction: f64,
     /// Levels of the grid (of one channel).
     pub levels: u32,
-    /// Levels that any value is rounded to.
+    /// Levels in use: those that any calibration value is rounded to.
     pub levels_used: u32,
     /// The fewest levels that hold nine of ten values; none for a grid per channel.
     pub crowded_levels: Option<u32>,
@@ -165,6 +165,16 @@ struct Subject<'a> {
 impl Session {
     /// Explains one site under a fitted plan from what is known by now, without running the model.
     pub fn explain_site(&self, site: &SiteId, fitted: &FittedPlan) -> Result<SiteExplanation, SessionError> {
+        self.explain_site_at(site, fitted, Bits::EIGHT)
+    }
+
+    /// The same; choices of a site in full precision are scored at `float_bits`.
+    pub fn explain_site_at(
+        &self,
+        site: &SiteId,
+        fitted: &FittedPlan,
+        float_bits: Bits,
+    ) -> Result<SiteExplanation, SessionError> {
         let index = self.index_of(site)?;
         let variant = &fitted.variant;
         let Some(sketch) = self.sketch_in(variant, index)? else {
@@ -174,7 +184,7 @@ impl Session {
         let gauge = self.gauge(variant.graph(), &fitted.plan.rewrites, index, &sketch);
         let diagnosis = diagnose(&sketch, place.role);
         let quantized = fitted.params.get(index).and_then(Option::as_ref);
-        let bits = quantized.map_or(Bits::EIGHT, |params| params.bits);
+        let bits = quantized.map_or(float_bits, |params| params.bits);
         let scored = self.score_all(index, &gauge, quantized.map(|params| &params.scheme), bits);
         let mut made = SiteExplanation {
             site: site.clone(),
@@ -210,7 +220,7 @@ impl Session {
             subject.explain(&sketch, &mut made)?;
         } else {
             made.choices = scored.iter().map(|s| choice(s, None)).collect();
-            made.sentences.extend(words::float(&made));
+            made.sentences.extend(words::float(&made, bits));
         }
         Ok(made)
     }
@@ -246,7 +256,7 @@ impl Session {
     }
 
     /// The rewrites among some that change what a site holds by numbers that were found.
-    fn rewrites_at(&self, rewrites: &[Rewrite], site: &SiteId) -> Vec<Rewrite> {
+    pub(super) fn rewrites_at(&self, rewrites: &[Rewrite], site: &SiteId) -> Vec<Rewrite> {
         let reaches = |rewrite: &&Rewrite| {
             parse(&rewrite.rewrite).is_ok_and(|kind| {
                 kind != RewriteKind::BatchNormFolding && self.reaches(kind, &rewrite.layer, site)

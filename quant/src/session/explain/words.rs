@@ -188,10 +188,17 @@ pub(super) fn advice(remedy: &Remedy, gain_db: Option<f64>, present: &Scheme) ->
     }
 }
 
-/// A site in full precision.
-pub(super) fn float(made: &SiteExplanation) -> Option<String> {
-    let best = made.choices.first()?;
-    Some(format!("It stays in full precision. At 8 bits {} would give {}.", best.quantizer, db(best.sqnr_db)))
+/// A site in full precision, whose choices have some bits.
+pub(super) fn float(made: &SiteExplanation, bits: Bits) -> Option<String> {
+    let (best, last) = (made.choices.first()?, made.choices.last()?);
+    Some(format!(
+        "It stays in full precision. At {bits} bits {} would give {}, the best of {} choices; the worst, {}, {}.",
+        best.quantizer,
+        db(best.sqnr_db),
+        made.choices.len(),
+        last.quantizer,
+        db(last.sqnr_db)
+    ))
 }
 
 /// Puts together all sentences; the distribution's is there already.
@@ -280,15 +287,35 @@ fn present_db(made: &SiteExplanation) -> Option<f64> {
     made.present.as_ref().map(|present| present.sqnr_db)
 }
 
+/// The number alone.
+fn decibels(x: f64) -> String {
+    format!("{x:.1}").replace('-', "−")
+}
+
+/// Four decimals, of a small one four digits.
+fn loss(x: f64) -> String {
+    if x != 0.0 && x.abs() < 0.01 { format!("{x:.3e}").replace('-', "−") } else { format!("{x:.4}") }
+}
+
 /// What runs showed.
 pub(super) fn confirmation(made: &Confirmation) -> String {
     let metric = made.metric;
     let told = |[before, after]: [&Outcome; 2]| {
         let figure = match (before.truth, after.truth) {
-            (Some(before), Some(after)) => format!("{metric} {before:.3} → {after:.3}"),
-            _ => format!("agreement ({metric}) {:.3} → {:.3}", before.agreement, after.agreement),
+            (Some(before), Some(after)) => format!("{metric} {before:.4} → {after:.4}"),
+            _ => format!("agreement ({metric}) {:.4} → {:.4}", before.agreement, after.agreement),
         };
-        format!("{figure}, output loss {} → {}", short(before.output_loss), short(after.output_loss))
+        format!("{figure}, output loss {} → {}", loss(before.output_loss), loss(after.output_loss))
+    };
+    let site = match (made.predicted_db, made.measured_db) {
+        ([Some(before), Some(after)], [Some(now), Some(then)]) => format!(
+            "the site {} → {} (predicted {} → {}); ",
+            decibels(now),
+            db(then),
+            decibels(before),
+            db(after)
+        ),
+        _ => String::new(),
     };
     let (plan, alone) = ([&made.before, &made.after], [&made.alone[0], &made.alone[1]]);
     let better = |[before, after]: [&Outcome; 2]| after.output_loss < before.output_loss;
@@ -300,7 +327,7 @@ pub(super) fn confirmation(made: &Confirmation) -> String {
     };
     let plural = if made.samples == 1 { "" } else { "s" };
     format!(
-        "{} on {} sample{plural}: under the plan {}; with nothing else quantized {}: {verdict}.",
+        "{} on {} sample{plural}: {site}under the plan {}; with nothing else quantized {}: {verdict}.",
         made.remedy.label(),
         made.samples,
         told(plan),

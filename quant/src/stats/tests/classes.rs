@@ -160,3 +160,22 @@ fn nothing_and_garbage_have_a_class() {
         assert!(serde_json::to_string(&diagnosis).is_ok());
     }
 }
+
+#[test]
+fn sentences_say_what_is_there_and_advise_nothing() {
+    for case in cases() {
+        let mut sketch = Sketch::new(case.layout.channels);
+        sketch.observe(&case.values, case.layout).unwrap();
+        let found = diagnose(&sketch, Role::Other);
+        // Nothing depends on a width or a quantizer that nobody has chosen.
+        for word in ["of 16 levels", "symmetric", "logarithmic", "clipping", "folding", "fits"] {
+            assert!(!found.sentence.contains(word), "{}: {}", case.name, found.sentence);
+        }
+        if found.class == Class::OneSided {
+            // As much is said of the other side as lies there.
+            let (near, far) = (sketch.min(), sketch.max());
+            let all = found.sentence.starts_with("All values");
+            assert_eq!(all, near * far >= 0.0, "{}: {}", case.name, found.sentence);
+        }
+    }
+}

@@ -90,7 +90,10 @@ fn info_lists_layers_and_sites() {
     assert_eq!(role("backbone.layers.0.blocks.0.attn.pv:lhs"), "post-softmax");
     assert_eq!(role("backbone.layers.0.blocks.0.mlp.fc2:input"), "post-gelu");
     assert_eq!(role("backbone.layers.0.blocks.0.mlp.fc2:weight"), "weight");
-    assert!(ok(&["info", text(&fixture())]).contains("attn.qkv:input"));
+    let table = ok(&["info", text(&fixture())]);
+    assert!(table.contains("attn.qkv:input") && table.contains("not used, as no result depends on them"));
+    let unused: Vec<&Value> = layers.iter().filter(|l| l["used"] == false).map(|l| &l["name"]).collect();
+    assert_eq!(unused, ["backbone.layers.3.res_gate.0", "backbone.layers.3.res_gate.2"]);
     // Modules add up to the whole, at any depth.
     for depth in [None, Some("1"), Some("3"), Some("99")] {
         let mut words = vec!["info", "--sample", "lavt-mini"];
@@ -532,13 +535,18 @@ fn fit_knows_every_quantizer_range_and_option() {
     bad(&[&base[..], &["--set", "scale=nan"]].concat(), "finite and positive");
 }
 
+/// A text without its line breaks.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
     let dir = folder();
     let (set, out) = (sample_set(dir.path(), "set", &[0, 1]), dir.path().join("search"));
     let model = fixture().with_file_name("vit_tiny_hf");
     let args = ["search", text(&model), "-c", text(&set), "--samples", text(&set), "-o", text(&out)];
-    let found = json(&[&args[..], &["--avg-bits", "4.2", "--minutes", "0.05"]].concat());
+    let found = json(&[&args[..], &["--avg-bits", "4.2", "--minutes", "2"]].concat());
     let front = found["front"].as_array().unwrap();
     assert!(front.len() >= 8, "{} points", front.len());
     let mut asked = 0;
@@ -547,12 +555,27 @@ fn a_search_writes_plans_that_evaluate_and_solve_for_other_budgets() {
             point,
             &["average_bits", "weight_bytes", "bit_operations", "top1", "agreement", "plan", "held_out"],
         );
+        // There is no truth: what is under the name of the figure is the agreement.
+        assert_eq!(
+            (&point["metric"], &point["top1"]),
+            (&Value::from("agreement"), &point["agreement"]["top1"])
+        );
         let most = point["limit"]["average-bits"].as_f64().unwrap();
         assert!(point["average_bits"]["weights"].as_f64().unwrap() <= most, "{point}");
         assert!(point["average_bits"]["activations"].as_f64().unwrap() <= most, "{point}");
         asked += usize::from(point["asked"] == true);
     }
     assert_eq!(asked, 1);
+    let effort = &found["effort"];
+    assert_eq!((&effort["complete"], &effort["cut_by_clock"]), (&Value::from(true), &Value::from(false)));
+    // A time that does not suffice is kept, and what it left out is said.
+    let hurried =
+        ok(&[&args[..4], &["-o", text(&dir.path().join("hurried")), "--minutes", "0.001"]].concat());
+    for part in
+        ["The clock cut it short", "Measured alone: the candidates of 0 of 36 sites", "more --minutes"]
+    {
+        assert!(words(&hurried).contains(part), "{part}: {hurried}");
+    }
     // The same plan, read back, gives the figures that were printed.
     let last = &front[front.len() - 1];
     let plan = last["plan"].as_str().unwrap();
@@ -632,6 +655,13 @@ fn plans_are_explained_per_site_and_as_a_whole() {
     let one = ok(&common(&["--site", "layers.0.blocks.0.attn.qkv:input"]));
     assert!(one.contains("quantizer at these bits") && one.contains("layernorm-reparameterization"), "{one}");
     fails(&common(&["--site", "nowhere"]), &["no site matches `nowhere`"]);
+    // Without a plan every choice is shown at full precision, at the bits that are said.
+    let sets = ["explain", text(&model), "-c", text(&calibration), "--samples", text(&samples)];
+    let float = [&sets[..], &["--site", "layers.0.blocks.0.attn.pv:lhs", "-a", "3"]].concat();
+    let found = &json(&float)["sites"][0];
+    assert!(found["present"].is_null() && found["choices"].as_array().unwrap().len() > 5, "{found}");
+    assert!(words(&ok(&float)).contains("stays in full precision. At 3 bits"));
+    assert_eq!(bitloupe(&sets).code, 2, "a plan, a method or a site is wanted");
 
     let ranking = dir.path().join("sensitivity.json");
     let worst = sites.last().unwrap()["site"].as_str().unwrap();

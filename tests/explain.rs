@@ -283,6 +283,14 @@ fn a_remedy_is_confirmed_by_a_run() {
     assert!(confirmed.after.agreement >= confirmed.before.agreement, "{confirmed:?}");
     assert!(confirmed.full_precision.is_some() && confirmed.before.truth.is_some());
     assert!(confirmed.sentence.ends_with(": confirmed."), "{}", confirmed.sentence);
+    // The site on these samples has about what the sketch of others promised, before and after, and figures have digits.
+    for (predicted, measured) in confirmed.predicted_db.into_iter().zip(confirmed.measured_db) {
+        let (predicted, measured) = (predicted.unwrap(), measured.unwrap());
+        assert!((predicted - measured).abs() < 2.0, "{predicted} {measured}");
+    }
+    let digits = format!("mIoU {:.4}", confirmed.before.truth.unwrap());
+    assert!(confirmed.sentence.contains(&digits), "{}", confirmed.sentence);
+    assert!(confirmed.sentence.contains("(predicted "), "{}", confirmed.sentence);
     // The figures are those of an evaluation of the first samples, whatever ran beside.
     assert_eq!(try_it(remedy, 2, &Cancel::default(), &mut steps).unwrap(), confirmed);
 
@@ -313,7 +321,12 @@ fn a_whole_model_is_explained_with_its_sentences_swapped() {
     let fitted = session.fit_plan(&plan).unwrap();
     let (cancel, nothing) = (Cancel::default(), |_: usize, _: usize| {});
     let whole = session.explain(&fitted, None, 2, &cancel, nothing).unwrap();
-    assert_eq!(whole.sites.len(), fitted.params.iter().flatten().count());
+    // The two layers behind the last stage have no effect, and nothing to explain.
+    let unused = |site: &&SiteExplanation| site.site.layer.starts_with("backbone.layers.3.res_gate");
+    assert_eq!(whole.sites.len(), fitted.params.iter().flatten().count() - 4);
+    assert!(!whole.sites.iter().any(|site| unused(&site)));
+    let gate = session.explain_site(&id("backbone.layers.3.res_gate.0:input"), &fitted).unwrap();
+    assert!(gate.sentences[0].starts_with("Not used"), "{:?}", gate.sentences);
     let sqnr: Vec<f64> = whole.sites.iter().map(|site| site.present.as_ref().unwrap().sqnr_db).collect();
     assert!(sqnr.is_sorted(), "{sqnr:?}");
     let swapped = whole.swapped_text.unwrap();

@@ -111,6 +111,7 @@ pub struct Graph {
     by_name: HashMap<String, NodeId>,
     site_by_id: HashMap<SiteId, usize>,
     uses: Vec<u32>,
+    used: Vec<bool>,
 }
 
 impl Graph {
@@ -174,6 +175,12 @@ impl Graph {
         self.uses[id.index()]
     }
 
+    /// Whether a result depends on a node's value. A model may compute what it never uses: the gate after the last stage
+    /// of LAVT's backbone, for one. Such a layer is not run, and nothing that is done to it has an effect.
+    pub fn is_used(&self, id: NodeId) -> bool {
+        self.used.get(id.index()).copied().unwrap_or(false)
+    }
+
     /// The weight tensor of a layer, if it has one.
     pub fn weight_of(&self, layer: NodeId) -> Option<&Param> {
         match &self.node(layer).op {
@@ -202,8 +209,18 @@ impl Graph {
                 self.uses[input.index()] += 1;
             }
         }
+        self.used = vec![false; self.nodes.len()];
         for (_, id) in &self.outputs {
             self.uses[id.index()] += 1;
+            self.used[id.index()] = true;
+        }
+        // Nodes come after what they read.
+        for index in (0..self.nodes.len()).rev() {
+            if self.used[index] {
+                for input in &self.nodes[index].inputs {
+                    self.used[input.index()] = true;
+                }
+            }
         }
         for index in 0..self.nodes.len() {
             let id = NodeId(index as u32);

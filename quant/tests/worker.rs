@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitloupe_quant::eval::sensitivity::By;
 use bitloupe_quant::models::ModelFiles;
 use bitloupe_quant::plan::{Figures, Kept, Plan, Snapshot};
 use bitloupe_quant::session::Options;
-use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SetView};
+use bitloupe_quant::session::messages::{Event, Job, ModelView, PartsOf, Request, SampleView, SetView};
 use bitloupe_quant::session::worker::{SessionHandle, start};
 
 fn fixture(name: &str) -> PathBuf {
@@ -190,4 +191,80 @@ fn a_measurement_that_gives_way_to_another_is_told_whether_it_ran_or_waited() {
     session.requests.send(Request::Cancel).unwrap();
     wait(&session, |event| matches!(event, Event::Cancelled { job: Job::Search }).then_some(()));
     session.requests.send(Request::Quit).unwrap();
+}
+
+#[test]
+fn another_budget_is_answered_beside_a_search_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, _) = open(dir.path());
+    let solve = |generation: u64, average_bits: f64| {
+        session.requests.send(Request::Solve { generation, average_bits }).unwrap();
+    };
+    // Before there is anything to solve from, that is said.
+    solve(1, 4.3);
+    let said = wait(&session, |event| match event {
+        Event::Warning { message } if message.contains("budgets") => Some(message.clone()),
+        _ => None,
+    });
+    assert!(said.contains("nothing was found yet"), "{said}");
+    calibrate(&session);
+    session.requests.send(Request::Search { generation: 2, seconds: 1 }).unwrap();
+    let effort = wait(&session, |event| match event {
+        Event::Front(front) if front.doing.is_none() => Some(front.effort.clone()),
+        _ => None,
+    });
+    assert!(effort.is_some_and(|effort| effort.plans.done > 0));
+    // A search for an hour, and beside it the plan for a budget.
+    session.requests.send(Request::Search { generation: 3, seconds: 3600 }).unwrap();
+    wait(&session, |event| matches!(event, Event::Progress { job: Job::Search, .. }).then_some(()));
+    solve(4, 4.3);
+    let point = wait(&session, |event| match event {
+        Event::Solved { generation: 4, point } => Some(Arc::clone(point)),
+        Event::Front(front) => {
+            assert!(front.doing.is_some(), "the search ended first");
+            None
+        }
+        _ => None,
+    });
+    assert!(point.weight_bits <= 4.3 && point.activation_bits <= 4.3, "{point:?}");
+    // A budget that no plan keeps does not end the search either.
+    solve(5, 0.5);
+    wait(&session, |event| match event {
+        Event::Warning { message } => Some(assert!(message.contains("0.5 average bits"), "{message}")),
+        Event::Front(front) => {
+            assert!(front.doing.is_some(), "the search ended first");
+            None
+        }
+        _ => None,
+    });
+    session.requests.send(Request::Cancel).unwrap();
+    wait(&session, |event| matches!(event, Event::Cancelled { job: Job::Search }).then_some(()));
+}
+
+#[test]
+fn the_whole_model_and_its_parts_are_looked_at_in_the_background() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, view) = open(dir.path());
+    calibrate(&session);
+    let plan = preset(&view, &view.presets[1].0);
+    session.requests.send(Request::Diagnose { generation: 1, plan: Arc::clone(&plan) }).unwrap();
+    let of = PartsOf { by: By::Role, all_but: true, calibration: true };
+    session.requests.send(Request::Parts { generation: 2, plan: Arc::clone(&plan), of }).unwrap();
+    let (mut said, mut parts) = (None, None);
+    while said.is_none() || parts.is_none() {
+        let event = wait(&session, |event| match event {
+            Event::Diagnosed { generation: 1, .. } | Event::Parts(_) => Some(event.clone()),
+            _ => None,
+        });
+        match event {
+            Event::Diagnosed { explanation, .. } => said = Some(explanation),
+            Event::Parts(view) if view.complete => parts = Some(view),
+            _ => {}
+        }
+    }
+    let (said, parts) = (said.unwrap(), parts.unwrap());
+    assert!(said.sentences[0].contains("sites are quantized"), "{:?}", said.sentences);
+    assert!(parts.parts.len() > 2 && parts.of == of);
+    assert!(parts.parts.iter().all(|part| part.all_but.is_some() && part.calibration.is_some()));
+    assert!(parts.parts.iter().any(|part| part.name == "weight"));
 }

@@ -83,6 +83,7 @@ pub fn run(args: &ModelArgs, depth: Option<usize>, as_json: bool) -> Result<Outc
                     "op": graph.node(layer.node).op.kind(),
                     "macs": layer.cost.macs,
                     "weights": layer.cost.weights,
+                    "used": graph.is_used(layer.node),
                     "sites": sites,
                 })
             })
@@ -124,6 +125,11 @@ pub fn run(args: &ModelArgs, depth: Option<usize>, as_json: bool) -> Result<Outc
         graph.layers().len(),
         graph.sites().len()
     )?;
+    let unused: Vec<&str> =
+        graph.layers().iter().filter(|l| !graph.is_used(l.node)).map(|l| l.name.as_str()).collect();
+    if !unused.is_empty() {
+        say!("not used, as no result depends on them: {}\n", unused.join(", "))?;
+    }
     if !model.encodings.is_empty() {
         say!(
             "{} sites are quantized in the file: `bitloupe plan new --preset \"as in the file\"` writes their plan\n",
@@ -179,7 +185,11 @@ pub fn run(args: &ModelArgs, depth: Option<usize>, as_json: bool) -> Result<Outc
             table.row([
                 format!("  {}", site.id),
                 graph.node(layer.node).op.kind().to_owned(),
-                site.role.to_string(),
+                if graph.is_used(layer.node) {
+                    site.role.to_string()
+                } else {
+                    format!("{}, not used", site.role)
+                },
                 format!("{:?}", site.shape),
                 macs,
             ]);

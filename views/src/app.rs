@@ -4,6 +4,7 @@
 mod act;
 mod answer;
 pub mod compare;
+pub mod diagnosis;
 pub mod diff;
 mod edit;
 pub mod facts;
@@ -16,6 +17,7 @@ pub mod methods;
 pub mod overlay;
 mod overlay_keys;
 mod panes;
+pub mod parts;
 pub mod plan;
 mod prepare;
 pub mod rewrites;
@@ -174,6 +176,10 @@ pub struct App {
     pub facts: Facts,
     /// What sites cost, as far as it was measured.
     pub effects: sensitivity::Effects,
+    /// What groups of sites cost, as it was asked for last and as far as it is known.
+    pub parts: parts::Parts,
+    /// Where the accuracy of the whole model goes, and the plan that this was said of.
+    pub diagnosis: Option<diagnosis::Diagnosis>,
     /// What the last search found.
     pub front: Option<Arc<bitloupe_quant::session::messages::FrontView>>,
     /// Plans that were solved for other budgets, which the front has too.
@@ -267,6 +273,8 @@ impl App {
             fitted: None,
             facts: Facts::default(),
             effects: sensitivity::Effects::default(),
+            parts: parts::Parts::default(),
+            diagnosis: None,
             front: None,
             solved: Vec::new(),
             layers: Layers::default(),

@@ -107,6 +107,10 @@ pub enum Action {
     Unmark,
     /// Measure what each site costs.
     Sensitivity,
+    /// Measure what groups of sites cost.
+    Parts,
+    /// Explain the whole model.
+    Diagnose,
     /// Search the best plans for budgets, or browse them.
     Optimise,
     /// Next sort order.

@@ -4,6 +4,7 @@
 mod answer;
 mod bits;
 mod compare;
+mod diagnosis;
 mod diff;
 mod figures;
 mod finder;
@@ -14,6 +15,7 @@ mod histogram;
 mod layers;
 mod messages;
 mod methods;
+mod parts;
 mod popup;
 mod presets;
 mod quantizers;
@@ -70,6 +72,7 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
             Overlay::Methods(form) => methods::draw(app, form, area, buffer),
             Overlay::Rewrites(place) => rewrites::draw(app, *place, area, buffer),
             Overlay::ConfirmQuit => quit::draw(app, area, buffer),
+            Overlay::Diagnosis(scroll) => diagnosis::draw(app, *scroll, area, buffer),
             Overlay::Messages(scroll) => messages::draw(app, *scroll, area, buffer),
             Overlay::Filter { .. } | Overlay::Sentence(_) | Overlay::Budget(_) | Overlay::Name { .. } => {}
             other => {
@@ -91,6 +94,7 @@ pub fn list_of(app: &App, overlay: &Overlay) -> Option<List> {
         Overlay::Snapshots(place) => snapshots::list(app, *place),
         Overlay::Compare(place) => compare::list(app, *place),
         Overlay::Siblings(place) => siblings::list(app, *place),
+        Overlay::Parts(place) => parts::list(app, *place),
         Overlay::Front { cursor, .. } => front::list(app, *cursor),
         Overlay::Diff { with, cursor } => diff::list(app, with, *cursor),
         _ => return None,

@@ -7,6 +7,7 @@ mod harness;
 
 use std::sync::Arc;
 
+use bitloupe_quant::eval::sensitivity::By;
 use bitloupe_quant::session::messages::{Event, Job, Request};
 use bitloupe_views::app::layers::Sort;
 use bitloupe_views::{ColorDepth, Msg};
@@ -88,4 +89,52 @@ fn a_plan_that_quantizes_nothing_has_nothing_to_measure() {
     if !any {
         assert!(last_note(&harness).contains("quantizes nothing"));
     }
+}
+
+#[test]
+fn parts_are_grouped_and_measured_as_chosen() {
+    let mut harness = Harness::ready(ColorDepth::None, false);
+    harness.press(&["I"]);
+    let text = harness.text(120, 40);
+    assert!(text.contains("What parts cost") && text.contains("role post-softmax"), "{text}");
+    assert!(!text.contains("without"), "{text}");
+    harness.press(&["a", "c"]);
+    let text = harness.text(120, 40);
+    assert!(text.contains("without") && text.contains("calibr."), "{text}");
+    harness.press(&["b"]);
+    assert_eq!(harness.app.parts.of.by, By::Block);
+    assert!(harness.text(120, 40).contains("block query"));
+    // The table is kept until the plan is another one.
+    let asked = |harness: &Harness| harness.sent.iter().any(|r| matches!(r, Request::Parts { .. }));
+    harness.keys(&["esc", "I"]);
+    assert!(!asked(&harness));
+    harness.press(&["esc", "right"]);
+    harness.keys(&["I"]);
+    assert!(asked(&harness));
+    harness.settle();
+    for (width, height) in [(40, 12), (60, 20), (200, 60)] {
+        assert!(harness.text(width, height).contains("What parts cost"));
+    }
+}
+
+#[test]
+fn the_whole_model_is_explained_and_scrolled() {
+    let mut harness = Harness::ready(ColorDepth::None, false);
+    harness.press(&["i"]);
+    let first = |harness: &mut Harness| harness.text(100, 24).contains("Sentence number 1 of");
+    let last = |harness: &mut Harness| harness.text(100, 24).contains("Sentence number 60 of");
+    assert!(first(&mut harness) && !last(&mut harness));
+    harness.press(&["pagedown"; 12]);
+    assert!(!first(&mut harness) && last(&mut harness));
+    harness.press(&["home"]);
+    assert!(first(&mut harness));
+    harness.press(&["esc"]);
+    assert!(harness.app.overlays.is_empty());
+    // Another plan needs another diagnosis.
+    let asked = |harness: &Harness| harness.sent.iter().any(|r| matches!(r, Request::Diagnose { .. }));
+    harness.keys(&["i", "esc"]);
+    assert!(!asked(&harness));
+    harness.press(&["right"]);
+    harness.keys(&["i"]);
+    assert!(asked(&harness));
 }

@@ -24,6 +24,8 @@ fn kinds(requests: &[Request]) -> Vec<&'static str> {
         Request::Show { .. } => "show",
         Request::Evaluate { .. } => "evaluate",
         Request::Sweep { .. } => "sweep",
+        Request::Parts { .. } => "parts",
+        Request::Diagnose { .. } => "diagnose",
         Request::Search { .. } => "search",
         Request::Solve { .. } => "solve",
         Request::Site { .. } => "site",

@@ -5,16 +5,19 @@
 //! request that depends on it, fits what is not fitted yet, and answers with the same `generation`. A newer
 //! request of the same kind replaces an older one that still waits or runs.
 
+mod measured;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::explain::SiteExplanation;
+use super::explain::{ModelExplanation, SiteExplanation};
 use crate::eval::answer::{Answer, Metric};
-use crate::eval::search::Effort;
 use crate::method::{Exceptions, MethodBits};
 use crate::plan::{Kept, Plan, Rewrite};
 use crate::quantizer::Scheme;
 use crate::terms::{Bits, Class, Role, SiteId};
+
+pub use measured::{FrontPoint, FrontView, PartEffect, PartsOf, PartsView, SensitivityView, SiteEffect};
 
 /// Number of a request, given by the interface and returned with the answer; larger is newer.
 pub type Generation = u64;
@@ -46,6 +49,24 @@ pub enum Request {
     /// What each site alone costs under `plan`, measured on samples in the background; answers with
     /// [`Event::Sensitivity`] again and again. Nothing but a newer one or [`Request::Cancel`] stops it.
     Sweep {
+        /// Number of the request.
+        generation: Generation,
+        /// The whole plan.
+        plan: Arc<Plan>,
+    },
+    /// What parts of the model cost under `plan`; answers with [`Event::Parts`] again and again. Nothing but a newer
+    /// measurement or [`Request::Cancel`] stops it.
+    Parts {
+        /// Number of the request.
+        generation: Generation,
+        /// The whole plan.
+        plan: Arc<Plan>,
+        /// What is measured.
+        of: PartsOf,
+    },
+    /// Where the accuracy of the whole model goes under `plan` and what would help, from sketches, held-out samples and swapped
+    /// sentences; answers with [`Event::Diagnosed`]. A newer one stops it.
+    Diagnose {
         /// Number of the request.
         generation: Generation,
         /// The whole plan.
@@ -148,6 +169,17 @@ pub enum Event {
     Set(Arc<SetView>),
     /// What sites cost, as far as it is known.
     Sensitivity(Arc<SensitivityView>),
+    /// What parts cost, as far as it is known.
+    Parts(Arc<PartsView>),
+    /// Where the accuracy of the whole model goes.
+    Diagnosed {
+        /// Number of the request.
+        generation: Generation,
+        /// The plan that was explained.
+        plan: Arc<Plan>,
+        /// All that is known.
+        explanation: Arc<ModelExplanation>,
+    },
     /// The front of a search, as far as it is known.
     Front(Arc<FrontView>),
     /// A plan for a budget between those of the front.
@@ -213,6 +245,10 @@ pub enum Job {
     Evaluation,
     /// Measuring what each site costs.
     Sensitivity,
+    /// Measuring what parts of the model cost.
+    Parts,
+    /// Explaining the whole model.
+    Diagnosis,
     /// Searching plans for budgets.
     Search,
     /// Detail of a site.
@@ -295,6 +331,8 @@ pub struct LayerView {
     pub macs: u64,
     /// Number of weights, 0 for a product of activations.
     pub weights: u64,
+    /// Whether a result of the model depends on it.
+    pub used: bool,
     /// Its sites: (`input`, `weight`) or (`lhs`, `rhs`).
     pub sites: Vec<SiteView>,
 }
@@ -453,80 +491,6 @@ pub struct SetView {
     pub per_sample: Vec<(usize, f64)>,
     /// Bytes of values kept between runs, and their cap.
     pub cache: (usize, usize),
-}
-
-/// What sites cost when only they are quantized.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SensitivityView {
-    /// Of the request.
-    pub generation: Generation,
-    /// The plan whose choices were measured, with all parameters.
-    pub plan: Arc<Plan>,
-    /// The figure that `delta` is a change of.
-    pub metric: Metric,
-    /// The most harmful first; sites that were not run yet are left out.
-    pub sites: Vec<SiteEffect>,
-    /// Samples that every site was run on.
-    pub samples: usize,
-    /// Runs of sites with the same quantizers as in an earlier table, which were taken from there.
-    pub reused: usize,
-    /// Whether that is all.
-    pub complete: bool,
-}
-
-/// What a search found: from the smallest budget to the largest.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FrontView {
-    /// Of the request.
-    pub generation: Generation,
-    /// The figure of the points.
-    pub metric: Metric,
-    /// One plan per budget.
-    pub points: Vec<FrontPoint>,
-    /// What the search is doing; none when it has ended.
-    pub doing: Option<&'static str>,
-    /// What was done of what there was to do, when it has ended.
-    pub effort: Option<Effort>,
-}
-
-/// The best plan for a budget.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FrontPoint {
-    /// The budget, for people.
-    pub limit: String,
-    /// Where the plan comes from: `search`, or a method with its bits.
-    pub origin: String,
-    /// Average bits of weights.
-    pub weight_bits: f64,
-    /// Average bits of activations.
-    pub activation_bits: f64,
-    /// Bytes of the weights.
-    pub weight_bytes: u64,
-    /// The figure with the truth on calibration samples that no choice was made on, if they have one; none for a plan
-    /// that was not run.
-    pub figure: Option<f64>,
-    /// The figure with full precision there.
-    pub agreement: Option<f64>,
-    /// The plan, fitted.
-    pub plan: Arc<Plan>,
-}
-
-/// What one site costs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SiteEffect {
-    /// The site.
-    pub site: SiteId,
-    /// SQNR of its layer's output when only it is quantized, in dB.
-    pub isolated_sqnr_db: Option<f64>,
-    /// SQNR of its layer's output under the whole plan, in dB.
-    pub cumulative_sqnr_db: Option<f64>,
-    /// The figure when only it is quantized minus that of full precision (with the truth; without one, the agreement
-    /// minus 1).
-    pub delta: f64,
-    /// Agreement with full precision when only it is quantized.
-    pub agreement: f64,
-    /// Samples that it was run on.
-    pub samples: usize,
 }
 
 /// Counts over intervals: `edges` has one more entry than `counts`.

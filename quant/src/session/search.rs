@@ -31,6 +31,8 @@ const SHARES: (f64, f64, f64) = (0.1, 0.45, 0.12);
 const MORE: usize = 12;
 /// Budgets nearer to each other than this many average bits are one.
 const APART: f64 = 0.1;
+/// How far below the smallest budget the next one lies, in average bits.
+const STEP: f64 = 0.25;
 
 /// How to search.
 #[derive(Debug, Clone)]
@@ -276,8 +278,8 @@ impl Session {
         outcome
     }
 
-    /// Runs plans for budgets between those whose losses lie furthest apart, until there are as many points as budgets were
-    /// wished for.
+    /// Runs plans for budgets between those whose losses lie furthest apart, and below the smallest, until there are as many
+    /// points as budgets were wished for.
     fn more_points(
         &self,
         bench: &Bench<'_>,
@@ -286,12 +288,14 @@ impl Session {
         stop: &Stop,
         starts: &mut Vec<(Limit, Vec<usize>)>,
     ) -> Result<(), SessionError> {
-        for _ in 0..MORE {
+        for attempt in 0..MORE {
             let front = pool.front();
             if front.points.len() >= points || stop.over() {
                 break;
             }
-            let Some(limit) = between(&front, &pool.limits) else { break };
+            // A plan for less is always another one.
+            let inside = between(&front, &pool.limits).filter(|_| attempt % 3 < 2);
+            let Some(limit) = inside.or_else(|| below(&pool.limits)) else { break };
             let place = pool.limits.iter().position(|known| match known {
                 Limit::AverageBits(bits) => *bits > limit.value(),
                 _ => true,
@@ -372,23 +376,35 @@ impl Session {
     }
 }
 
-/// A budget between the two neighbours of a front between which the loss falls most, of those that lie apart and have no
-/// known budget in their middle.
+/// A budget between two known ones, where the front's loss falls most and they lie apart.
 fn between(front: &Front, known: &[Limit]) -> Option<Limit> {
-    let bits = |point: &Point| match point.limit {
-        Limit::AverageBits(bits) => Some((bits, point.figures.loss.max(f64::MIN_POSITIVE))),
+    let bits = |limit: &Limit| match limit {
+        Limit::AverageBits(bits) => Some(*bits),
         _ => None,
     };
-    let points: Vec<(f64, f64)> = front.points.iter().filter_map(bits).collect();
-    let middles = points.windows(2).filter_map(|pair| {
-        let (middle, falls) = (0.5 * (pair[0].0 + pair[1].0), pair[0].1 / pair[1].1);
-        let taken =
-            |limit: &Limit| matches!(limit, Limit::AverageBits(bits) if (bits - middle).abs() < APART);
-        (!known.iter().any(taken)).then_some((falls, middle))
+    let point = |point: &Point| Some((bits(&point.limit)?, point.figures.loss.max(f64::MIN_POSITIVE)));
+    let points: Vec<(f64, f64)> = front.points.iter().filter_map(point).collect();
+    let known: Vec<f64> = known.iter().filter_map(bits).collect();
+    let middles = known.windows(2).filter(|pair| pair[1] - pair[0] >= 2.0 * APART).map(|pair| {
+        let middle = 0.5 * (pair[0] + pair[1]);
+        // The points on both sides; nothing falls beyond the last.
+        let next = points.iter().position(|point| point.0 > middle).filter(|&next| next > 0);
+        let falls = next.map_or(0.0, |next| (points[next - 1].1 / points[next].1).ln() * (pair[1] - pair[0]));
+        (falls, middle)
     });
     middles
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)))
-        .map(|(_, bits)| Limit::AverageBits(bits))
+        .map(|(_, middle)| Limit::AverageBits(middle))
+}
+
+/// A budget below the smallest one.
+fn below(known: &[Limit]) -> Option<Limit> {
+    let bits = |limit: &Limit| match limit {
+        Limit::AverageBits(bits) => Some(*bits),
+        _ => None,
+    };
+    let least = known.iter().filter_map(bits).reduce(f64::min)?;
+    Limit::AverageBits(least - STEP).check().ok()
 }
 
 /// The budgets of a search, ascending; one of another kind comes last.

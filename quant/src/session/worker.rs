@@ -1,10 +1,12 @@
 //! A session behind channels, for an interface that must never wait.
 //!
-//! Six threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one explains it, one does
-//! the long jobs (calibration, evaluation, export), one what takes minutes (sweeps, searches), one solves for other
-//! budgets. Of requests of one kind only the newest is answered; a newer one stops an older one that runs.
+//! Seven threads: one sorts requests, one answers what a person is looking at (`Show`, `Site`), one explains it, one
+//! explains the whole model, one does the long jobs (calibration, evaluation, export), one what takes minutes (sweeps,
+//! searches), one solves for other budgets. Of requests of one kind only the newest is answered; a newer one stops an older one that runs.
 
+mod diagnose;
 mod measure;
+mod parts;
 mod why;
 
 use std::path::PathBuf;
@@ -54,8 +56,8 @@ struct Shared {
     recent: Recent,
     /// What the last search found.
     front: Mutex<Option<Arc<Front>>>,
-    /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations.
-    running: [Mutex<Cancel>; 5],
+    /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations, the diagnosis.
+    running: [Mutex<Cancel>; 6],
     /// Whether a long job runs; what is only gathered for explanations waits for it.
     busy: AtomicBool,
 }
@@ -66,6 +68,7 @@ const LONG: usize = 1;
 const EVALUATION: usize = 2;
 const MEASURE: usize = 3;
 const WHY: usize = 4;
+const DIAGNOSIS: usize = 5;
 
 impl Shared {
     fn send(&self, event: Event) {
@@ -141,7 +144,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
     let (slow, slows) = unbounded();
     let (why, whys) = unbounded();
     let (solve, solves) = unbounded();
+    let (diagnose, diagnoses) = unbounded();
     let lanes = [
+        spawn("bitloupe-diagnose", Arc::clone(&shared), diagnoses, diagnose::diagnosing),
         spawn("bitloupe-measure", Arc::clone(&shared), slows, measure::measuring),
         spawn("bitloupe-solve", Arc::clone(&shared), solves, measure::solving),
         spawn("bitloupe-why", Arc::clone(&shared), whys, why::explaining),
@@ -179,18 +184,24 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                 }
             }
             Request::Solve { generation, average_bits } => drop(solve.send((generation, average_bits))),
-            Request::Sweep { .. } | Request::Search { .. } => {
+            Request::Diagnose { generation, plan } => {
+                let cancel = shared.renew(DIAGNOSIS);
+                let _ = diagnose.send((generation, plan, cancel));
+            }
+            Request::Sweep { .. } | Request::Parts { .. } | Request::Search { .. } => {
                 let cancel = shared.renew(MEASURE);
                 let _ = slow.send((request, cancel));
             }
-            Request::Cancel => [LONG, EVALUATION, MEASURE].into_iter().for_each(|lane| shared.stop(lane)),
+            Request::Cancel => {
+                [LONG, EVALUATION, MEASURE, DIAGNOSIS].into_iter().for_each(|lane| shared.stop(lane))
+            }
             Request::Quit => {
                 (0..shared.running.len()).for_each(|lane| shared.stop(lane));
                 break;
             }
         }
     }
-    drop((show, long, slow, why, solve));
+    drop((show, long, slow, why, solve, diagnose));
     for lane in lanes.into_iter().flatten() {
         let _ = lane.join();
     }
@@ -429,6 +440,7 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>, kept: Kept) -> Mo
             op: graph.node(layer.node).op.kind(),
             macs: layer.cost.macs,
             weights: layer.cost.weights,
+            used: graph.is_used(layer.node),
             sites: layer
                 .sites
                 .iter()

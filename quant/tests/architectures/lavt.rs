@@ -1,5 +1,6 @@
 //! LAVT in both forms of its checkpoints.
 
+use bitloupe_quant::eval::sensitivity::{By, units};
 use bitloupe_quant::models::{InputShapes, open, open_for};
 
 use crate::fixture::Fixture;
@@ -139,4 +140,20 @@ fn a_checkpoint_without_a_configuration_says_what_is_missing() {
     let shapes: InputShapes = [("pixel_values", vec![1, 3, 48, 40])].into_iter().collect();
     let message = open_for(&folder.files(), None, &shapes).unwrap_err().to_string();
     assert!(message.contains("bert.num_attention_heads"), "{message}");
+}
+
+#[test]
+fn the_gate_behind_the_last_stage_feeds_no_result() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/lavt_one_tiny");
+    let model = open(&bitloupe_quant::models::ModelFiles::Path(folder), None).unwrap();
+    let graph = &model.graph;
+    let unused: Vec<&str> =
+        graph.layers().iter().filter(|l| !graph.is_used(l.node)).map(|l| l.name.as_str()).collect();
+    // As in the authors' code: what the gate gives goes into the next stage, and there is none.
+    assert_eq!(unused, ["backbone.layers.3.res_gate.0", "backbone.layers.3.res_gate.2"]);
+    for by in [By::Site, By::Layer, By::Role] {
+        let parts = units(graph, by, |_| true);
+        let inside = |site: &usize| !graph.is_used(graph.sites()[*site].node);
+        assert!(!parts.is_empty() && !parts.iter().any(|part| part.sites.iter().any(inside)), "{by}");
+    }
 }

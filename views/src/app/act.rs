@@ -137,6 +137,8 @@ impl App {
             Action::Rerun => self.ask_sample(),
             Action::Evaluate => self.ask_evaluation(),
             Action::Sensitivity => self.ask_sensitivity(),
+            Action::Diagnose => self.open_diagnosis(),
+            Action::Parts => self.open_parts(),
             Action::Optimise => self.open_front(),
             Action::Calibrate => {
                 self.jobs.start(Job::Calibration);

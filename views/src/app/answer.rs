@@ -41,6 +41,11 @@ impl App {
                 }
             }
             Event::Sensitivity(view) => return self.measured(&view),
+            Event::Parts(view) => self.take_parts(view),
+            Event::Diagnosed { plan, explanation, .. } => {
+                self.jobs.end(Job::Diagnosis);
+                self.diagnosis = Some((plan, explanation));
+            }
             Event::Front(view) => self.take_front(view),
             Event::Solved { point, .. } => return self.solved(&point),
             Event::Site(detail) => {

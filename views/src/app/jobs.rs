@@ -63,7 +63,13 @@ impl Jobs {
         self.0.iter().any(|running| {
             matches!(
                 running.job,
-                Job::Calibration | Job::Evaluation | Job::Export | Job::Sensitivity | Job::Search
+                Job::Calibration
+                    | Job::Evaluation
+                    | Job::Export
+                    | Job::Sensitivity
+                    | Job::Parts
+                    | Job::Diagnosis
+                    | Job::Search
             )
         })
     }
@@ -77,8 +83,10 @@ impl Jobs {
             Job::Evaluation => 3,
             Job::Sample => 4,
             Job::Site => 5,
-            Job::Sensitivity => 6,
-            Job::Search => 7,
+            Job::Diagnosis => 6,
+            Job::Sensitivity => 7,
+            Job::Parts => 8,
+            Job::Search => 9,
         })
     }
 
@@ -96,6 +104,8 @@ pub const fn word(job: Job) -> &'static str {
         Job::Evaluation => "evaluating",
         Job::Site => "fitting the site",
         Job::Sensitivity => "measuring every site",
+        Job::Parts => "measuring parts",
+        Job::Diagnosis => "explaining the model",
         Job::Search => "searching plans",
         Job::Export => "exporting",
         Job::Save => "saving",

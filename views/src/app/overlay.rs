@@ -46,6 +46,10 @@ pub enum Overlay {
     Siblings(usize),
     /// Rewrites that touch the layer; the cursor.
     Rewrites(usize),
+    /// What parts of the model cost; the cursor.
+    Parts(usize),
+    /// Where the accuracy of the whole model goes; lines scrolled down.
+    Diagnosis(u16),
     /// The plans that a search found.
     Front {
         /// The point under the cursor.
@@ -80,6 +84,7 @@ impl Overlay {
             | Self::Snapshots(cursor)
             | Self::Compare(cursor)
             | Self::Siblings(cursor)
+            | Self::Parts(cursor)
             | Self::Front { cursor, .. }
             | Self::Diff { cursor, .. } => *cursor = line,
             Self::Methods(form) => form.cursor = line,

@@ -42,6 +42,8 @@ impl App {
                 let before = Arc::clone(before);
                 self.front_key(cursor, &before, key, &mut effects)
             }
+            Overlay::Parts(cursor) => self.parts_key(cursor, key, &mut effects),
+            Overlay::Diagnosis(scroll) => self.diagnosis_key(scroll, key, &mut effects),
             Overlay::Budget(input) => self.budget_key(input, key, &mut effects),
             Overlay::Rewrites(cursor) => self.rewrites_key(cursor, key, &mut effects),
             Overlay::Filter { input, before } => self.filter_key(input, before, key, &mut effects),

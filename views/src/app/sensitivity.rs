@@ -51,6 +51,15 @@ impl Effects {
     }
 }
 
+/// Whether one plan chooses for every site what another one does, under the same rewrites.
+pub(super) fn same_choices(a: &Plan, b: &Plan) -> bool {
+    let within = |a: &Plan, b: &Plan| {
+        a.sites().all(|(site, choice)| same_choice(b.site(&site).unwrap_or(&SitePlan::Float), choice))
+    };
+    let word = |rewrite: &Rewrite| (rewrite.rewrite.clone(), rewrite.layer.clone());
+    a.rewrites.iter().map(word).eq(b.rewrites.iter().map(word)) && within(a, b) && within(b, a)
+}
+
 /// Whether two entries are the same choice; numbers count only where both have them.
 fn same_choice(a: &SitePlan, b: &SitePlan) -> bool {
     match (a, b) {
@@ -82,7 +91,10 @@ impl App {
         let quantized = plan.sites().filter(|(_, choice)| !matches!(choice, SitePlan::Float));
         let mut known = true;
         let mut any = false;
-        for (site, _) in quantized {
+        let unused: Vec<&str> = self.model.as_ref().map_or_else(Vec::new, |model| {
+            model.layers.iter().filter(|layer| !layer.used).map(|layer| layer.name.as_str()).collect()
+        });
+        for (site, _) in quantized.filter(|(site, _)| !unused.contains(&site.layer.as_str())) {
             any = true;
             known &= self.effect(&site).is_some();
         }

@@ -198,10 +198,14 @@ fn layer_cells(app: &App, layer: usize, columns: Columns, total_macs: u64, line:
     line.push_span(Span::styled(format!("{:>3}", shown(activation)), bits_style(app, activation)));
     line.push_span(if differs { "+ " } else { "  " });
     if columns.class {
-        let class = facts.class.map_or_else(|| glyphs.none.to_owned(), |class| class.to_string());
+        let class = match facts.class {
+            _ if !view.used => "not used".to_owned(),
+            Some(class) => class.to_string(),
+            None => glyphs.none.to_owned(),
+        };
         line.push_span(format!("{:<width$}", class, width = Columns::CLASS));
     }
-    decibel_cell(app, facts.decibels, line);
+    decibel_cell(app, facts.decibels.filter(|_| view.used), line);
     if columns.effect {
         effect_cell(app, facts.effect, line);
     }

@@ -43,6 +43,11 @@ fn lines(app: &App) -> Vec<Line<'_>> {
         let text = if app.site_id().is_some() { "not calibrated yet" } else { "" };
         return vec![Line::styled(text, theme.dim())];
     };
+    if app.layer().is_some_and(|layer| !layer.used) {
+        let text =
+            "Not used: no result of the model depends on this layer, so nothing done to it has an effect.";
+        return vec![Line::styled(text, theme.warn()), Line::from(summary.sentence.as_str())];
+    }
     let mut lines = faults(app);
     let wrong = !lines.is_empty();
     if wrong {

@@ -10,10 +10,11 @@ use bitloupe_quant::method::PaperBits::{Always, AsAsked};
 use bitloupe_quant::method::{Exceptions, MethodBits, PaperBits, PaperLayers};
 use bitloupe_quant::plan::{Kept, ModelRef, Plan, Rewrite, SitePlan};
 use bitloupe_quant::quantizer::{Family, RangeSearch, Scheme};
+use bitloupe_quant::session::explain::ModelExplanation;
 use bitloupe_quant::session::messages::{
     ChoiceView, Event, FrontPoint, FrontView, Generation, HistogramView, Job, LayerView, MethodView,
-    ModelView, Picture, PlanView, Request, RewriteView, SampleInfo, SampleView, SensitivityView, SetView,
-    SiteDetail, SiteEffect, SiteSummary, SiteView,
+    ModelView, PartEffect, PartsOf, PartsView, Picture, PlanView, Request, RewriteView, SampleInfo,
+    SampleView, SensitivityView, SetView, SiteDetail, SiteEffect, SiteSummary, SiteView,
 };
 use bitloupe_quant::terms::{Bits, Class, Role, SiteId, Slot};
 
@@ -75,7 +76,7 @@ pub fn model() -> ModelView {
             })
             .collect();
         let weights = if op == "MatMul" { 0 } else { (4 * width * width) as u64 };
-        layers.push(LayerView { name, op, macs: 196 * (width * width) as u64, weights, sites });
+        layers.push(LayerView { name, op, macs: 196 * (width * width) as u64, weights, used: true, sites });
     };
     let linear = |role: Role| [(Slot::Input, role), (Slot::Weight, Role::Weight)];
     push("backbone.patch_embed.proj".into(), "Conv2d", &linear(Role::Image), 48);
@@ -622,6 +623,21 @@ pub fn sensitivity(
     }
 }
 
+/// What roles and other groups cost: as their sites do together.
+pub fn parts(model: &ModelView, generation: Generation, plan: &Arc<Plan>, of: PartsOf) -> PartsView {
+    let known = sensitivity(model, generation, plan, 32);
+    let part = |(at, name): (usize, &str)| PartEffect {
+        name: format!("{} {name}", of.by),
+        sites: 3,
+        only: -0.04 / (1.0 + at as f64),
+        all_but: of.all_but.then_some(0.013),
+        calibration: of.calibration.then_some(-0.021),
+    };
+    let parts = ["query", "post-softmax", "weight"].into_iter().enumerate().map(part).collect();
+    let (metric, samples, complete) = (known.metric, known.samples, true);
+    PartsView { generation, plan: known.plan, of, metric, parts, samples, complete }
+}
+
 /// The answers to a request, all at once.
 pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
     match request {
@@ -639,6 +655,22 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
         }
         Request::Sweep { generation, plan } => {
             vec![Event::Sensitivity(Arc::new(sensitivity(model, *generation, plan, 32)))]
+        }
+        Request::Parts { generation, plan, of } => {
+            vec![Event::Parts(Arc::new(parts(model, *generation, plan, *of)))]
+        }
+        Request::Diagnose { generation, plan } => {
+            let explanation = ModelExplanation {
+                ranked_by: "predicted-sqnr",
+                sites: Vec::new(),
+                faults: Vec::new(),
+                groups: Vec::new(),
+                swapped_text: None,
+                swapped_text_left_out: None,
+                sentences: (1..=60).map(|at| format!("Sentence number {at} of the whole model.")).collect(),
+            };
+            let (generation, plan) = (*generation, Arc::clone(plan));
+            vec![Event::Diagnosed { generation, plan, explanation: Arc::new(explanation) }]
         }
         Request::Search { generation, .. } => vec![Event::Front(Arc::new(front(model, *generation, None)))],
         Request::Solve { generation, average_bits } => {

@@ -153,7 +153,7 @@ mod tests {
         assert!(effort.cut_by_clock());
         let said = effort.sentences();
         assert!(said[0].contains("candidates of 4 of 10 sites"), "{}", said[0]);
-        for part in ["The clock cut it short", "estimated from sketches", "More --minutes", "`search --from`"]
+        for part in ["The clock cut it short", "estimated from sketches", "more --minutes", "`search --from`"]
         {
             assert!(said[1].contains(part), "{part}: {}", said[1]);
         }

@@ -40,10 +40,12 @@ pub struct Unit {
     pub node: Option<NodeId>,
 }
 
-/// The parts of a model among the sites that a plan quantizes, in the order of their first site.
+/// The parts of a model among the sites that a plan quantizes, in the order of their first site. Sites of layers that no
+/// result depends on are left out: they cost nothing.
 pub fn units(graph: &Graph, by: By, quantized: impl Fn(usize) -> bool) -> Vec<Unit> {
     let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (index, site) in graph.sites().iter().enumerate().filter(|(index, _)| quantized(*index)) {
+    let sites = graph.sites().iter().enumerate();
+    for (index, site) in sites.filter(|(index, site)| quantized(*index) && graph.is_used(site.node)) {
         let name = match by {
             By::Site => site.id.to_string(),
             By::Layer => site.id.layer.clone(),

@@ -57,8 +57,11 @@ impl Session {
         progress: impl FnMut(usize, usize),
     ) -> Result<ModelExplanation, SessionError> {
         let graph = &*self.model.graph;
-        let quantized: Vec<usize> =
-            (0..graph.sites().len()).filter(|&i| fitted.params.get(i).is_some_and(Option::is_some)).collect();
+        // What no result depends on loses nothing.
+        let counts = |i: &usize| {
+            fitted.params.get(*i).is_some_and(Option::is_some) && graph.is_used(graph.sites()[*i].node)
+        };
+        let quantized: Vec<usize> = (0..graph.sites().len()).filter(counts).collect();
         let one = |index: usize| {
             if cancel.is_cancelled() {
                 return Err(ExecError::Cancelled.into());

@@ -200,6 +200,7 @@ impl Session {
             held_out: None,
             sentences: vec![diagnosis.sentence],
         };
+        let used = self.model.graph.is_used(self.model.graph.sites()[index].node);
         if let Some(params) = quantized {
             let prediction = gauge.measure(params);
             let present = offer(&params.scheme, &prediction);
@@ -221,6 +222,9 @@ impl Session {
         } else {
             made.choices = scored.iter().map(|s| choice(s, None)).collect();
             made.sentences.extend(words::float(&made, bits));
+        }
+        if !used {
+            made.sentences.insert(0, words::NOT_USED.to_owned());
         }
         Ok(made)
     }

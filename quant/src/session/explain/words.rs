@@ -10,6 +10,9 @@ use crate::quantizer::{Family, Granularity, Scheme};
 use crate::stats::{Ranks, Sketch, short};
 use crate::terms::{Bits, Class};
 
+/// What is said first of a site of a layer that no result depends on.
+pub(super) const NOT_USED: &str =
+    "Not used: no result of the model depends on this layer, so nothing that is done to it has an effect.";
 /// A range outside calibration's by this share of it is worth a word.
 const BEYOND: f64 = 0.25;
 

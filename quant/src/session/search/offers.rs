@@ -51,8 +51,12 @@ impl Session {
         let places = Place::all(variant.graph());
         let mut widths: Vec<usize> = (0..bits.len()).collect();
         widths.sort_by_key(|&width| (from_four(bits[width]), width));
-        let tasks: Vec<(usize, usize)> =
+        let mut tasks: Vec<(usize, usize)> =
             widths.into_iter().flat_map(|width| (0..groups.len()).map(move |group| (width, group))).collect();
+        // What no result depends on is not run and has nothing to lose: its weights are stored at the smallest width.
+        let smallest = (0..bits.len()).min_by_key(|&width| bits[width]);
+        let counts: Vec<bool> = groups.iter().map(|sites| self.counts(sites)).collect();
+        tasks.retain(|&(width, group)| counts[group] || Some(width) == smallest);
         let mut fitted = Share { done: 0, of: tasks.len() };
         let mut made: Vec<Vec<Vec<Offer>>> = vec![vec![Vec::new(); bits.len()]; groups.len()];
         for (at, part) in tasks.chunks(AT_ONCE).enumerate() {
@@ -77,6 +81,12 @@ impl Session {
         Ok(Offers { by_group, fitted })
     }
 
+    /// Whether a result depends on one of these sites.
+    fn counts(&self, sites: &[usize]) -> bool {
+        let graph = &self.model.graph;
+        sites.iter().any(|&site| graph.is_used(graph.sites()[site].node))
+    }
+
     /// Of one group at one width, and whether everything was fitted.
     fn offers_of(
         &self,
@@ -88,7 +98,11 @@ impl Session {
     ) -> Result<(Vec<Offer>, bool), SessionError> {
         let Some(&first) = sites.first() else { return Ok((Vec::new(), true)) };
         let (mut offers, mut whole): (Vec<Offer>, bool) = (Vec::new(), true);
-        let schemes = schemes(&places[first], bits);
+        let mut schemes = schemes(&places[first], bits);
+        if !self.counts(sites) {
+            // It loses nothing whatever it has.
+            schemes.truncate(1);
+        }
         let first = likely.filter(|_| stop.over()).filter(|likely| schemes.contains(likely));
         for scheme in first.into_iter().chain(schemes) {
             if !offers.is_empty() && stop.over() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::{Shared, fit, lock, reporter};
+use super::{Shared, fit, lock, parts, reporter};
 use crate::eval::search::{Front, Limit, Point};
 use crate::eval::sensitivity::By;
 use crate::exec::Cancel;
@@ -19,9 +19,9 @@ use crate::session::messages::{
 use crate::session::{FittedPlan, On, SearchOptions, SearchStage, SessionError, Sweep, SweepOptions};
 
 /// How often a table of what is known so far is sent.
-const TABLE_EVERY: Duration = Duration::from_millis(400);
+pub(super) const TABLE_EVERY: Duration = Duration::from_millis(400);
 /// Samples of a sweep.
-const SAMPLES: usize = 32;
+pub(super) const SAMPLES: usize = 32;
 /// Journals of sweeps that are kept, so that going back to a plan needs no new runs.
 const JOURNALS: usize = 12;
 
@@ -29,6 +29,7 @@ const JOURNALS: usize = 12;
 const fn job(request: &Request) -> Option<Job> {
     match request {
         Request::Sweep { .. } => Some(Job::Sensitivity),
+        Request::Parts { .. } => Some(Job::Parts),
         Request::Search { .. } => Some(Job::Search),
         _ => None,
     }
@@ -50,6 +51,7 @@ pub(super) fn measuring(shared: &Shared, requests: &Receiver<(Request, Cancel)>)
         let outcome = match request {
             _ if cancel.is_cancelled() => Err(crate::exec::ExecError::Cancelled.into()),
             Request::Sweep { generation, plan } => sweep(shared, generation, &plan, &cancel),
+            Request::Parts { generation, plan, of } => parts::parts(shared, generation, &plan, of, &cancel),
             Request::Search { generation, seconds } => {
                 search(shared, generation, Duration::from_secs(seconds), &cancel)
             }

@@ -188,6 +188,7 @@ fn a_measurement_that_gives_way_to_another_is_told_whether_it_ran_or_waited() {
     }
     // Stopped by hand, before it began or after.
     session.requests.send(search(20)).unwrap();
+    assert!(said.contains("0.5 average bits"), "{said}");
     session.requests.send(Request::Cancel).unwrap();
     wait(&session, |event| matches!(event, Event::Cancelled { job: Job::Search }).then_some(()));
     session.requests.send(Request::Quit).unwrap();
@@ -229,14 +230,15 @@ fn another_budget_is_answered_beside_a_search_that_runs() {
     assert!(point.weight_bits <= 4.3 && point.activation_bits <= 4.3, "{point:?}");
     // A budget that no plan keeps does not end the search either.
     solve(5, 0.5);
-    wait(&session, |event| match event {
-        Event::Warning { message } => Some(assert!(message.contains("0.5 average bits"), "{message}")),
+    let said = wait(&session, |event| match event {
+        Event::Warning { message } => Some(message.clone()),
         Event::Front(front) => {
             assert!(front.doing.is_some(), "the search ended first");
             None
         }
         _ => None,
     });
+    assert!(said.contains("0.5 average bits"), "{said}");
     session.requests.send(Request::Cancel).unwrap();
     wait(&session, |event| matches!(event, Event::Cancelled { job: Job::Search }).then_some(()));
 }

@@ -193,7 +193,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
                 let _ = slow.send((request, cancel));
             }
             Request::Cancel => {
-                [LONG, EVALUATION, MEASURE, DIAGNOSIS].into_iter().for_each(|lane| shared.stop(lane))
+                for lane in [LONG, EVALUATION, MEASURE, DIAGNOSIS] {
+                    shared.stop(lane);
+                }
             }
             Request::Quit => {
                 (0..shared.running.len()).for_each(|lane| shared.stop(lane));

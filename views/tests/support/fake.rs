@@ -677,7 +677,7 @@ pub fn respond(model: &Arc<ModelView>, request: &Request) -> Vec<Event> {
             let mut point = front(model, *generation, None).points[1].clone();
             point.limit = format!("{average_bits} average bits");
             (point.weight_bits, point.activation_bits) = (*average_bits, *average_bits);
-            point.origin = "between measured plans".to_owned();
+            "between measured plans".clone_into(&mut point.origin);
             (point.figure, point.agreement) = (None, None);
             vec![Event::Solved { generation: *generation, point: Arc::new(point) }]
         }

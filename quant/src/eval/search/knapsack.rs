@@ -130,7 +130,7 @@ struct Bound {
 impl Bound {
     fn new(ladders: &[Ladder], budget: u64) -> Self {
         // The lower convex hull of each group, as places in its ladder.
-        let hulls: Vec<Vec<usize>> = ladders.iter().map(|ladder| hull(ladder)).collect();
+        let hulls: Vec<Vec<usize>> = ladders.iter().map(hull).collect();
         // Steps along them, the most saved by a unit first: within a hull that is their order.
         let slope = |group: usize, at: usize| {
             let (from, to) = (ladders[group][hulls[group][at - 1]], ladders[group][hulls[group][at]]);

@@ -12,6 +12,8 @@ use crate::session::messages::{Event, Generation, Job};
 
 /// Samples that are run with swapped sentences, as many as `bitloupe explain` runs.
 const SAMPLES: usize = 16;
+/// Steps of progress of gathering, and of runs.
+const HALF: usize = 500;
 
 /// Explains, of waiting plans the newest. Each comes with what stops it.
 pub(super) fn diagnosing(shared: &Shared, requests: &Receiver<(Generation, Arc<Plan>, Cancel)>) {
@@ -35,12 +37,13 @@ fn diagnose(
     let session = &shared.session;
     let fitted = fit(session, plan)?;
     let mut report = reporter(shared, Job::Diagnosis);
-    // Only the answer ends it.
+    // Each half counts by itself, and only the answer ends it.
+    let half = |done: usize, total: usize| done.min(total) * HALF / total.max(1);
     session.prepare_explanations(&fitted, cancel, |done, total| {
-        report(done.min(total) / 2, total.max(1));
+        report(half(done, total), 2 * HALF);
     })?;
     let found = session.explain(&fitted, None, SAMPLES, cancel, |done, total| {
-        report((total + done.min(total)) / 2, total.max(1) + 1);
+        report((HALF + half(done, total)).min(2 * HALF - 1), 2 * HALF);
     })?;
     let plan = Arc::clone(plan);
     shared.send(Event::Diagnosed { generation, plan, explanation: Arc::new(found) });

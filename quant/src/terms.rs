@@ -3,12 +3,14 @@
 mod bits;
 mod class;
 mod layout;
+mod refusal;
 mod role;
 mod site;
 
 pub use bits::{Bits, BitsError};
 pub use class::Class;
 pub use layout::{Layout, LayoutError};
+pub(crate) use refusal::advice;
 pub use role::Role;
 pub use site::{SiteId, SiteIdError, Slot};
 

@@ -112,6 +112,8 @@ impl Session {
     pub fn fit_plan(&self, plan: &Plan) -> Result<FittedPlan, SessionError> {
         use rayon::prelude::*;
         let plan = self.fit_rewrites(plan)?;
+        let fitted_here =
+            plan.sites().any(|(_, site)| matches!(site, SitePlan::Quantized { params: None, .. }));
         let variant = self.variant(&plan.rewrites)?;
         let graph = variant.graph();
         let mut fitted: Vec<Option<Known>> = vec![None; graph.sites().len()];
@@ -146,7 +148,8 @@ impl Session {
                 params.push(None);
             }
         }
-        if let Some(stats) = self.stats() {
+        // A plan that came with all its parameters was fitted on another day's calibration.
+        if let Some(stats) = self.stats().filter(|_| fitted_here) {
             plan.calibration = Some(CalibrationRef {
                 fingerprint: stats.fingerprint.clone(),
                 samples: stats.samples.len() as u64,

@@ -2,6 +2,7 @@
 
 mod bits;
 mod class;
+mod granularity;
 mod layout;
 mod refusal;
 mod role;
@@ -9,6 +10,7 @@ mod site;
 
 pub use bits::{Bits, BitsError};
 pub use class::Class;
+pub use granularity::Granularity;
 pub use layout::{Layout, LayoutError};
 pub(crate) use refusal::advice;
 pub use role::Role;

@@ -133,8 +133,9 @@ fn codes(graph: &Graph, index: usize, params: &Params) -> Result<Payload<'static
     };
     let param = graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
     let mut values = param.data.to_vec();
-    params.check(site.layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-    quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
+    let layout = site.layout_of(params.scheme.granularity);
+    params.check(layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+    quantizer(params.scheme.family).fake_quantize(&mut values, layout, params);
     let rows = site.layout.channels;
     let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
     let coded = match params.scheme.family {

@@ -56,16 +56,16 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
     header::draw(app, screen.header, buffer);
     if app.ended && app.model.is_none() {
         not_open(app, Rect { y: area.y + 2, height: area.height.saturating_sub(3), ..area }, buffer);
-        return hints::draw(app, screen.hints, buffer);
-    }
-    tabs::draw(app, &screen, buffer);
-    for (pane, rect) in &screen.panes {
-        match pane {
-            Pane::Layers => layers::draw(app, *rect, buffer),
-            Pane::Histogram => histogram::draw(app, *rect, buffer),
-            Pane::Quantizers => quantizers::draw(app, *rect, buffer),
-            Pane::Why => why::draw(app, *rect, buffer),
-            Pane::Samples => samples::draw(app, *rect, buffer),
+    } else {
+        tabs::draw(app, &screen, buffer);
+        for (pane, rect) in &screen.panes {
+            match pane {
+                Pane::Layers => layers::draw(app, *rect, buffer),
+                Pane::Histogram => histogram::draw(app, *rect, buffer),
+                Pane::Quantizers => quantizers::draw(app, *rect, buffer),
+                Pane::Why => why::draw(app, *rect, buffer),
+                Pane::Samples => samples::draw(app, *rect, buffer),
+            }
         }
     }
     let mut cursor = hints::draw(app, screen.hints, buffer);
@@ -112,7 +112,7 @@ fn not_open(app: &App, area: Rect, buffer: &mut Buffer) {
         Line::default(),
         Line::styled(why, app.theme.bad()),
         Line::default(),
-        Line::styled("Nothing was changed. q leaves.", app.theme.dim()),
+        Line::styled("q leaves.", app.theme.dim()),
     ];
     let inner = Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(100), ..area };
     Paragraph::new(lines).wrap(Wrap { trim: true }).render(inner, buffer);

@@ -206,6 +206,8 @@ pub enum Event {
         /// For people.
         message: String,
     },
+    /// The answer to [`Request::Quit`]: all that was to be kept is on the disk.
+    Ended,
     /// Something the user should know, e.g. a word the model does not know.
     Warning {
         /// For people.

@@ -191,6 +191,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             Request::Cancel => [LONG, EVALUATION, MEASURE].into_iter().for_each(|lane| shared.stop(lane)),
             Request::Quit => {
                 (0..shared.running.len()).for_each(|lane| shared.stop(lane));
+                shared.send(Event::Ended);
                 break;
             }
         }

@@ -105,6 +105,8 @@ impl App {
                 }
                 self.note(Level::Error, message);
             }
+            // Nobody looks any more.
+            Event::Ended => {}
             Event::Warning { message } => self.note(Level::Warning, message),
         }
         Vec::new()

@@ -68,7 +68,8 @@ fn a_zoomed_pane_has_all_the_room() {
 #[test]
 fn what_failed_is_said_where_it_would_be() {
     use bitloupe_quant::session::messages::{Job, Request};
-    let failed = |message: &str| Msg::Session(Event::Failed { job: Job::Sample, message: message.to_owned() });
+    let failed =
+        |message: &str| Msg::Session(Event::Failed { job: Job::Sample, message: message.to_owned() });
     let mut harness = at_work(NoColor, false);
     harness.update(failed("pictures/b.png: it ends in the middle; copy it again"));
     insta::assert_snapshot!("sample_failed", harness.text(120, 40));

@@ -243,7 +243,11 @@ fn files_of_others_are_asked_about() {
     assert!(!harness.app.plan.is_dirty());
     // The export asks in the same way.
     harness.keys(&["e"]);
-    assert!(matches!(harness.sent.last(), Some(Request::Export { replace: false, .. })), "{:?}", harness.sent);
+    assert!(
+        matches!(harness.sent.last(), Some(Request::Export { replace: false, .. })),
+        "{:?}",
+        harness.sent
+    );
 }
 
 #[test]

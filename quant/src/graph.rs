@@ -21,7 +21,7 @@ pub use op::{Conv, Op};
 pub use rewrite::{RewriteError, RewriteKind, Rewritten};
 
 use crate::models::Numbers;
-use crate::terms::{Layout, Role, SiteId, Slot};
+use crate::terms::{Granularity, Layout, Role, SiteId, Slot};
 
 /// Index of a node in its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,18 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// How its channels lie.
     pub layout: Layout,
+    /// How its heads lie, if it is an operand of a product that has several.
+    pub heads: Option<Layout>,
+}
+
+impl Site {
+    /// How the values lie that have parameters of their own: a head each, or else a channel each.
+    pub fn layout_of(&self, granularity: Granularity) -> Layout {
+        match granularity {
+            Granularity::Tensor | Granularity::Channel => self.layout,
+            Granularity::Head => self.heads.unwrap_or(Layout::tensor(self.layout.len())),
+        }
+    }
 }
 
 /// A node that multiplies, with its sites.
@@ -260,6 +272,10 @@ impl Graph {
             Some(axis) => Layout::axis(&shape, axis).unwrap_or(Layout::tensor(numbers)),
             None => Layout::tensor(numbers),
         };
-        Site { id: SiteId { layer: node.name.clone(), slot }, node: id, operand, role, shape, layout }
+        // `[…, heads, rows, columns]`.
+        let of_product = matches!(node.op, Op::MatMul { .. }) && operand.is_some();
+        let heads =
+            of_product.then(|| Layout::axis(&shape, -3).ok()).flatten().filter(|heads| heads.channels > 1);
+        Site { id: SiteId { layer: node.name.clone(), slot }, node: id, operand, role, shape, layout, heads }
     }
 }

@@ -11,10 +11,10 @@ use crate::eval::answer::{Answer, Sheet};
 use crate::eval::metrics::Scores;
 use crate::eval::output_loss::between_outputs;
 use crate::exec::{Cancel, Quantization, Tap, Value};
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Site};
 use crate::quantizer::{Params, quantizer};
 use crate::session::{FittedPlan, Session, SessionError};
-use crate::terms::{Layout, SiteId, Slot};
+use crate::terms::{SiteId, Slot};
 
 /// A remedy, tried.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -141,7 +141,7 @@ impl Session {
                     let mut operand = Operand { node, values: Vec::new() };
                     let run = engine.run(&inputs.values, plan, None, &mut operand, cancel)?;
                     if node.is_some() {
-                        sums = errors(&operand.values, place.layout, both);
+                        sums = errors(&operand.values, place, both);
                     }
                     let outputs = self.named(run.outputs);
                     answers.push(self.read(&outputs, inputs.geometry.as_ref())?);
@@ -164,7 +164,7 @@ impl Session {
         });
         let sums = match self.model.graph.weight_of(place.node) {
             Some(weight) if place.id.slot == Slot::Weight => {
-                weight.data.once(|values| errors(values, place.layout, both))
+                weight.data.once(|values| errors(values, place, both))
             }
             _ => all.iter().flatten().fold([0.0; 3], |sums, one| {
                 [sums[0] + one.sums[0], sums[1] + one.sums[1], sums[2] + one.sums[2]]
@@ -230,9 +230,13 @@ impl Session {
 }
 
 /// Σ value², and Σ error² with each of two quantizers.
-fn errors(values: &[f32], layout: Layout, both: [Option<&Arc<Params>>; 2]) -> [f64; 3] {
+fn errors(values: &[f32], site: &Site, both: [Option<&Arc<Params>>; 2]) -> [f64; 3] {
     let error = |params: Option<&Arc<Params>>| {
-        let Some(params) = params.filter(|params| params.check(layout).is_ok()) else { return 0.0 };
+        let Some(params) = params else { return 0.0 };
+        let layout = site.layout_of(params.scheme.granularity);
+        if params.check(layout).is_err() {
+            return 0.0;
+        }
         let mut rounded = values.to_vec();
         quantizer(params.scheme.family).fake_quantize(&mut rounded, layout, params);
         let off = |(&exact, &rounded): (&f32, &f32)| (f64::from(exact) - f64::from(rounded)).powi(2);

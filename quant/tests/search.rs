@@ -65,8 +65,9 @@ fn plans_keep_their_budgets_and_do_not_depend_on_threads() {
         })
         .unwrap();
     assert!(fronts >= 3, "the front was shown {fronts} times");
-    assert_eq!(front.points.len(), 3);
-    assert_eq!(front.asked, Some(1));
+    // Three budgets at most, as one may be served by the plan of a smaller one; two were wished for.
+    assert!((2..=3).contains(&front.points.len()), "{} points", front.points.len());
+    assert_eq!(front.points[front.asked.unwrap()].limit, Limit::AverageBits(4.0));
     front.space.check("space").unwrap();
     let effort = front.effort.as_ref().unwrap();
     assert!(effort.is_whole() && !effort.cut_by_clock(), "{effort:?}");
@@ -136,7 +137,8 @@ fn without_time_scores_are_estimates_and_budgets_of_all_kinds_hold() {
     let session = session(dir.path(), 2);
     let four = Bits::new(4).unwrap();
     let usual = session.budget(&session.method_plan("minmax", &MethodBits::new(four, four)).unwrap());
-    for asked in [Limit::WeightBytes(usual.weight_bytes), Limit::BitOperations(usual.bit_operations * 0.8)] {
+    let all = [Limit::WeightBytes(usual.weight_bytes), Limit::BitOperations(usual.bit_operations * 0.8)];
+    for (at, asked) in all.into_iter().enumerate() {
         let options = SearchOptions { asked: Some(asked), time: Duration::ZERO, ..options() };
         let front = search(&session, &options);
         let point = &front.points[front.asked.unwrap()];
@@ -148,6 +150,9 @@ fn without_time_scores_are_estimates_and_budgets_of_all_kinds_hold() {
         assert_eq!((effort.scores.done, effort.methods.done, effort.exchanges.done), (0, 0, 0), "{effort:?}");
         assert_eq!((effort.fits.done, effort.rewrites.done, effort.plans.done), (0, 0, 1), "{effort:?}");
         assert!(effort.exchanges.of > 0 && effort.plans.of > 1);
+        // Counting the calibration set is part of the first; the other one has what was counted then.
+        let counted = (effort.calibration.done, effort.calibration.of);
+        assert_eq!(counted, if at == 0 { (2, 3) } else { (0, 0) });
     }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::{Session, SessionError, choices, lock};
 use crate::data::SampleSet;
-use crate::exec::{Cancel, Engine, Quantization, Tap, Value};
+use crate::eval::search::Share;
+use crate::exec::{Cancel, Engine, NoTap, Quantization, Tap, Value};
 use crate::graph::{Graph, Node, NodeId};
 use crate::quantizer::Granularity;
 use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
@@ -14,6 +16,10 @@ use crate::terms::{Layout, Slot};
 
 /// Samples that run side by side on a thread at most: sketches and weights stay in the processor's caches meanwhile.
 const GROUP: usize = 8;
+/// How much longer a run takes that is watched, on the safe side.
+const WATCHED: f64 = 1.5;
+/// Samples that are counted whatever the time.
+const FEWEST: usize = 2;
 /// Bytes that all values of a group may have together; a larger model's samples run alone.
 const GROUP_BYTES: usize = 256 << 20;
 
@@ -112,9 +118,53 @@ impl Session {
         &self,
         known: Option<SiteStats>,
         cancel: &Cancel,
-        mut progress: impl FnMut(usize, usize),
+        progress: impl FnMut(usize, usize),
     ) -> Result<SiteStats, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        self.gather_of(set, known, cancel, progress)
+    }
+
+    /// The same of the first samples of the calibration set, as many as `time` suffices for by the run of one, and two in any
+    /// case; of all if it suffices for them. Says how many these are of how many.
+    pub(super) fn calibrate_within(
+        &self,
+        time: Duration,
+        cancel: &Cancel,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Share, SessionError> {
+        let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        let (begun, of) = (Instant::now(), set.len());
+        let none = Quantization::none(&self.model.graph);
+        let enough = || -> Result<usize, SessionError> {
+            let start = Instant::now();
+            let inputs = self.sample_inputs(set, 0, None)?;
+            self.base.engine.run(&inputs.values, &none, None, &mut NoTap, cancel)?;
+            let one = (start.elapsed().as_secs_f64() * WATCHED).max(1e-9);
+            let left = time.saturating_sub(begun.elapsed()).as_secs_f64();
+            Ok((left * self.workers.count() as f64 / one) as usize)
+        };
+        // The first run packs the weights: if that seems too long, the next one tells more.
+        let mut done = enough()?;
+        if done < of && begun.elapsed() < time {
+            done = enough()?;
+        }
+        let done = done.max(FEWEST).min(of);
+        if done == of {
+            self.calibrate(cancel, progress)?;
+        } else {
+            let stats = self.gather_of(&set.take(done), None, cancel, progress)?;
+            self.set_stats(SiteStats { complete: false, ..stats });
+        }
+        Ok(Share { done, of })
+    }
+
+    fn gather_of(
+        &self,
+        set: &SampleSet,
+        known: Option<SiteStats>,
+        cancel: &Cancel,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<SiteStats, SessionError> {
         let graph = &*self.model.graph;
         let watches = Watches::of(graph, Granularity::Channel, |_| true);
         let counted = known.as_ref().map(|k| k.samples.clone()).unwrap_or_default();

@@ -25,6 +25,8 @@ pub const BUDGETS: [f64; 8] = [3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0];
 const WIDTHS: [u8; 6] = [2, 3, 4, 5, 6, 8];
 /// Minutes of a search where nothing else is said: enough for all of the bundled model on two cores.
 pub const MINUTES: u64 = 45;
+/// The part of the time that counting the calibration set gets at most.
+const CALIBRATION: f64 = 0.2;
 /// The parts of the time that is left that preparing samples, scores, and whole methods get at most.
 const SHARES: (f64, f64, f64) = (0.1, 0.45, 0.12);
 /// Budgets that are tried for more points at most, where several had the same plan.
@@ -159,10 +161,12 @@ impl Session {
         let mut step = |stage, done, total| {
             progress(&SearchProgress { stage, done, total, front: None });
         };
-        if self.stats().is_none() {
-            self.calibrate(cancel, |done, total| step(SearchStage::Calibrating, done, total))?;
-        }
         let mut effort = Effort::default();
+        if self.stats().is_none() {
+            let calibrating = |done, total| step(SearchStage::Calibrating, done, total);
+            let share = options.time.mul_f64(CALIBRATION);
+            effort.calibration = self.calibrate_within(share, cancel, calibrating)?;
+        }
         let field = Field::new(self, &stop.within(SHARES.0))?;
         effort.samples = field.prepared;
         let groups = ties::groups(&self.model.graph, options.tied);

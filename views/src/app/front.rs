@@ -44,7 +44,10 @@ impl App {
             let text = format!("found plans for {} budgets; o browses them", view.points.len());
             self.note(Level::Info, text);
             if let Some(effort) = view.effort.as_ref().filter(|effort| !effort.is_whole()) {
-                let left_out = effort.sentences().pop().unwrap_or_default();
+                let why = if effort.cut_by_clock() { "the time was over" } else { "it was stopped" };
+                let done = effort.sentences().swap_remove(0);
+                let left_out =
+                    format!("{why} before everything was done; s in the list searches again. {done}");
                 self.note(Level::Info, left_out);
             }
         }

@@ -36,6 +36,9 @@ pub struct Effort {
     pub took_minutes: f64,
     /// Whether a person ended it.
     pub stopped: bool,
+    /// Calibration samples that were counted, where that was part of it.
+    #[serde(default)]
+    pub calibration: Share,
     /// Calibration samples whose results in full precision were prepared.
     pub samples: Share,
     /// Groups of sites, at each width: those that every quantizer was fitted to; the others have a plain one.
@@ -58,8 +61,9 @@ pub struct Effort {
 
 impl Effort {
     /// Every part.
-    fn shares(&self) -> [Share; 9] {
+    fn shares(&self) -> [Share; 10] {
         [
+            self.calibration,
             self.samples,
             self.fits,
             self.rewrites,
@@ -106,6 +110,9 @@ impl Effort {
         } else {
             format!("It was stopped after {took}")
         };
+        if !self.calibration.is_whole() {
+            text.push_str(&format!("; {} calibration samples were counted", of(self.calibration)));
+        }
         if !self.fits.is_whole() {
             text.push_str(&format!(
                 "; not even every quantizer was fitted ({} widths of groups have all of them, the others a plain one)",

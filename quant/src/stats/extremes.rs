@@ -332,6 +332,22 @@ mod tests {
         }
 
         #[test]
+        fn both_ends_at_once_are_as_value_by_value(values in prop::collection::vec(-60_i8..60, 0..3000)) {
+            let values: Vec<f32> = values.into_iter().map(|x| f32::from(x) * 0.5).collect();
+            let (mut both, mut top, mut bottom) = ([Tail::new(), Tail::new()], Tail::new(), Tail::new());
+            for part in values.chunks(700) {
+                Tail::offer_all(part, &mut both);
+            }
+            for &value in &values {
+                top.offer(value + 0.0);
+                bottom.offer(0.0 - value);
+            }
+            prop_assert!(both == [top, bottom]);
+            let zeros = both.iter().flat_map(Tail::descending).filter(|x| *x == 0.0);
+            prop_assert!(zeros.into_iter().all(f32::is_sign_positive));
+        }
+
+        #[test]
         fn channels_side_by_side_are_as_each_alone(
             values in prop::collection::vec(-20_i8..20, 0..2000), channels in 1_usize..70, negate: bool,
         ) {

@@ -1,6 +1,7 @@
 //! The model as a directed acyclic graph of nodes for **one sample**, shapes known, constants folded.
 //!
-//! A graph is specialised to one image size and one text length: every node's shape is known when it is built.
+//! A graph is specialised to one image size and one text length: every node's shape is known when it is built. Where every
+//! picture has a size of its own there is one graph for each, with the same nodes in the same places and the same weights.
 //! The leading batch axis of the published models is kept (it is 1; windows are folded into it as in the
 //! originals), several samples are run one after another or side by side. That makes every result independent
 //! of the batch size by construction.
@@ -12,6 +13,7 @@ mod cost;
 mod op;
 mod rewrite;
 mod roles;
+mod sized;
 
 use std::collections::HashMap;
 
@@ -84,6 +86,14 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// How its channels lie.
     pub layout: Layout,
+    /// The axis of its channels, negative from the end; none where it is seen as a whole.
+    pub axis: Option<isize>,
+}
+
+/// How the channels of an axis lie in a value of this shape; without one, the whole.
+pub(crate) fn layout_in(shape: &[usize], axis: Option<isize>) -> Layout {
+    let whole = Layout::tensor(shape.iter().product());
+    axis.map_or(whole, |axis| Layout::axis(shape, axis).unwrap_or(whole))
 }
 
 /// A node that multiplies, with its sites.
@@ -238,11 +248,7 @@ impl Graph {
             (Slot::Rhs, Op::MatMul { transpose_rhs: false, .. }) if role == Role::Key => Some(-2),
             _ => Some(-1),
         };
-        let numbers = shape.iter().product();
-        let layout = match axis {
-            Some(axis) => Layout::axis(&shape, axis).unwrap_or(Layout::tensor(numbers)),
-            None => Layout::tensor(numbers),
-        };
-        Site { id: SiteId { layer: node.name.clone(), slot }, node: id, operand, role, shape, layout }
+        let layout = layout_in(&shape, axis);
+        Site { id: SiteId { layer: node.name.clone(), slot }, node: id, operand, role, shape, layout, axis }
     }
 }

@@ -176,6 +176,15 @@ impl SampleSet {
         self.ids.get(index).map(String::as_str)
     }
 
+    /// Where a sample comes from, for messages: its picture's file, and the line that names it.
+    pub fn place(&self, index: usize) -> String {
+        let Some(entry) = self.entries.get(index) else { return format!("sample {index}") };
+        match entry.image.as_ref().map(|name| self.files.display(name)) {
+            Some(file) if file != entry.place => format!("{} ({file})", entry.place),
+            _ => entry.place.clone(),
+        }
+    }
+
     /// Decodes one sample: picture and mask.
     pub fn load(&self, index: usize) -> Result<Sample, DataError> {
         let (Some(entry), Some(id)) = (self.entries.get(index), self.ids.get(index)) else {

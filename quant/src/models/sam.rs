@@ -18,7 +18,7 @@ mod vision;
 use super::architecture::Built;
 use super::parts::pictures::{IMAGENET, preprocessor, resized};
 use super::source::Source;
-use super::{MaskRule, ModelError, Task};
+use super::{MaskRule, ModelError, OwnSizes, Task};
 use crate::data::{Filter, PreprocessorConfig, Size};
 use crate::graph::Builder;
 use config::Sizes;
@@ -78,6 +78,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     Ok(Built {
         graph,
         preprocessor: Some(preprocessor),
+        own_sizes: OwnSizes::Prompts,
         text: None,
         task: Task::Mask {
             logits: "pred_masks".to_owned(),

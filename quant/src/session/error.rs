@@ -129,6 +129,14 @@ pub enum SessionError {
         /// Why.
         source: DataError,
     },
+    /// A sample that cannot be prepared for the model.
+    #[error("{place}: {source}")]
+    Sample {
+        /// Manifest and line and the picture.
+        place: String,
+        /// Why.
+        source: Box<SessionError>,
+    },
     /// A sample that is not there.
     #[error("there is no sample {index}; there are {count}")]
     NoSample {
@@ -166,6 +174,9 @@ impl From<SearchError> for SessionError {
 impl SessionError {
     /// Whether the user stopped it.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Exec(ExecError::Cancelled))
+        match self {
+            Self::Sample { source, .. } => source.is_cancelled(),
+            other => matches!(other, Self::Exec(ExecError::Cancelled)),
+        }
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Session, SessionError};
-use crate::data::{Encoded, Geometry, Pixels, RgbImage, Sample, SampleSet, TextWarning};
+use crate::data::{Encoded, Geometry, Pixels, PreprocessorConfig, RgbImage, Sample, SampleSet, TextWarning};
 use crate::eval::answer::{Answer, Ranked};
 use crate::eval::reading::Outputs;
 use crate::exec::{Cancel, Engine, NoTap, Quantization, Value};
 use crate::graph::Graph;
-use crate::models::{InputShapes, Task};
+use crate::models::{InputShapes, OwnSizes, Task};
 
 /// Inputs of one sample, in the graph's order, and what is needed to read the result.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Session {
         text: Option<&str>,
     ) -> Result<SampleInputs, SessionError> {
         let sample = set.load(index)?;
-        let place = set.entries().get(index).map_or_else(|| sample.id.clone(), |entry| entry.place.clone());
+        let place = set.place(index);
         let encoded = self.encode(&sample, text, &place)?;
         let pixels = self.pixels(&sample, &place)?;
         let graph = &*self.model.graph;
@@ -67,10 +67,13 @@ impl Session {
             let value = input(&node.name, &node.shape, &sample, encoded.as_ref(), pixels.as_ref(), &place)?;
             given.insert(node.name.clone(), value);
         }
+        let values = self.base.engine.inputs(given)?;
+        // A picture whose size the model cannot be built for is told here, with its name.
+        self.base.engine.at_size_of(&values).map_err(at(&place))?;
         let own = sample.text.as_deref();
         let truth = if text.is_none_or(|text| Some(text) == own) { self.truth(&sample) } else { None };
         Ok(SampleInputs {
-            values: self.base.engine.inputs(given)?,
+            values,
             geometry: pixels.map(|pixels| pixels.geometry),
             warnings: encoded.map(|encoded| encoded.warnings).unwrap_or_default(),
             truth,
@@ -109,8 +112,10 @@ impl Session {
         let image =
             sample.image.as_ref().ok_or_else(|| SessionError::NoPicture { place: place.to_owned() })?;
         let preprocessor = self.model.preprocessor.as_ref().ok_or(SessionError::NoPreprocessor)?;
-        let pixels = preprocessor.apply(image)?;
-        if pixels.geometry.output == (width as u32, height as u32) {
+        let prepare = |preprocessor: &PreprocessorConfig| preprocessor.apply(image).map_err(at(place));
+        let pixels = prepare(preprocessor)?;
+        let own = self.model.own_sizes == OwnSizes::Pictures;
+        if own || pixels.geometry.output == (width as u32, height as u32) {
             return Ok(Some(pixels));
         }
         // Every picture would have another size than the model reads: nobody meant that.
@@ -118,7 +123,7 @@ impl Session {
             return Err(SessionError::PictureSize { prepared, read: (height, width) });
         }
         // Published preprocessing gives every picture a size of its own; the graph has one for all.
-        Ok(Some(preprocessor.on_canvas(height as u32, width as u32).apply(image)?))
+        Ok(Some(prepare(&preprocessor.on_canvas(height as u32, width as u32))?))
     }
 
     /// What the sample says is true, in the terms of the model's task.
@@ -167,6 +172,12 @@ impl Session {
         };
         Ok(outputs.read(&self.model.task)?)
     }
+}
+
+/// Says which sample an error is about.
+fn at<E: Into<SessionError>>(place: &str) -> impl FnOnce(E) -> SessionError {
+    let place = place.to_owned();
+    move |source| SessionError::Sample { place, source: Box::new(source.into()) }
 }
 
 /// The value of one input.

@@ -12,7 +12,7 @@ use crate::exec::kernels::activation::Activation;
 use crate::graph::{Graph, NodeId, Op};
 use crate::models::open::fingerprint;
 use crate::models::source::{CONFIG, labels};
-use crate::models::{InputShapes, MaskRule, Model, ModelError, Task};
+use crate::models::{InputShapes, MaskRule, Model, ModelError, OwnSizes, Task};
 
 /// Name of the architecture.
 const NAME: &str = "onnx";
@@ -84,9 +84,10 @@ pub(in crate::models) fn model(path: &Path, shapes: &InputShapes) -> Result<Mode
         label: None,
         architecture: NAME,
         preprocessor,
+        own_sizes: OwnSizes::None,
         text: text(&graph, &beside)?,
         task: task(&graph, &beside, config.as_ref()),
-        fingerprint: fingerprint(NAME, &graph),
+        fingerprint: fingerprint(NAME, &graph, true),
         graph: Arc::new(graph),
         encodings,
         unsupported,

@@ -137,9 +137,9 @@ impl Session {
         };
         let calibration = set(&options.calibration, CALIBRATION)?;
         let samples = set(&options.samples, SAMPLES)?;
+        let sets: Vec<&SampleSet> = samples.iter().chain(&calibration).collect();
         if options.shapes.is_empty()
-            && let Some(set) = samples.as_ref().or(calibration.as_ref())
-            && let Some(shapes) = inputs::prompt_shapes(&model.graph, set)
+            && let Some(shapes) = inputs::asked_shapes(&model, &sets)?
         {
             let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
             model = models::open_for(&options.model, weights, &shapes)?;

@@ -94,6 +94,9 @@ fn every_picture_runs_at_its_published_size() {
             assert_eq!(session.model().fingerprint, single.model().fingerprint, "{model}");
             assert_eq!(session.site_ids(), single.site_ids());
         }
+        // Also where no mask is given, as `run` may.
+        let shapes = [("pixel_values", vec![1, 3, sizes[0].0, sizes[0].1])].into_iter().collect();
+        assert_eq!(session.model().fingerprint, open(model, &set, shapes).model().fingerprint, "{model}");
         assert!(sizes[0] != sizes[1] && sizes[2] == (sizes[0].1, sizes[0].0), "{model}: {sizes:?}");
     }
 }

@@ -73,6 +73,9 @@ fn points_and_boxes_in_any_mixture() {
         for (ours, theirs) in ours.iter().zip(&theirs) {
             assert_eq!((ours.shape(), ours.as_slice()), (theirs.shape(), theirs.as_slice()), "{line}");
         }
+        // Plans and statistics are for all of them.
+        assert_eq!(mixed.model().fingerprint, alone.model().fingerprint, "{line}");
+        assert_eq!(mixed.site_ids(), alone.site_ids(), "{line}");
         different.push(ours[0].as_slice().to_vec());
     }
     different.dedup();
@@ -233,7 +236,7 @@ fn a_picture_given_as_a_tensor_is_answered_on_its_own_grid() {
                 None,
             )
             .unwrap(),
-            "pixel",
+            "no picture",
         ),
         ("broken", bytes[..bytes.len() - 1].to_vec(), "p.safetensors"),
         ("no-tensors", b"nothing".to_vec(), "p.safetensors"),
@@ -244,6 +247,33 @@ fn a_picture_given_as_a_tensor_is_answered_on_its_own_grid() {
             .and_then(|session| session.calibrate(&Cancel::default(), |_, _| {}))
             .unwrap_err()
             .to_string();
-        assert!(error.contains(words) && (error.contains("samples.jsonl:1") || words != "no picture"), "{error}");
+        assert!(
+            error.contains(words) && (error.contains("samples.jsonl:1") || words != "no picture"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_picture_that_cannot_be_resized_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("vit");
+    std::fs::create_dir(&model).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture("vit_tiny_hf").join(name), model.join(name)).unwrap();
+    }
+    // The shorter side becomes 500, the longer one then 2 million.
+    let config = r#"{"size": {"shortest_edge": 500}, "do_center_crop": true, "crop_size": 32,
+        "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}"#;
+    std::fs::write(model.join("preprocessor_config.json"), config).unwrap();
+    let set = dir.path().join("set");
+    std::fs::create_dir(&set).unwrap();
+    image::RgbImage::new(2, 8000).save(set.join("tall.png")).unwrap();
+    for line in [None, Some("{\"image\": \"tall.png\"}")] {
+        line.map(|line| std::fs::write(set.join("samples.jsonl"), line).unwrap());
+        let session = open(&model, &set).unwrap();
+        let error = session.calibrate(&Cancel::default(), |_, _| {}).unwrap_err();
+        assert!(matches!(error, SessionError::Sample { .. }), "{error}");
+        assert!(error.to_string().contains("tall.png"), "{error}");
     }
 }

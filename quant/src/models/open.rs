@@ -212,13 +212,16 @@ fn split(path: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Stands for the graph's shape and every weight: two models with the same fingerprint give the same results. Where
-/// samples have sizes of their own (`sized` is false) the sizes of values are left out.
+/// samples have sizes of their own (`sized` is false) only layers and weights count, which all of them share.
 pub(super) fn fingerprint(architecture: &str, graph: &Graph, sized: bool) -> String {
     let mut hash = Sha256::new();
     hash.update(architecture);
     for node in graph.nodes() {
-        let shape = if sized { node.shape.as_slice() } else { &[] };
-        hash.update(format!("{}|{}|{shape:?}\n", node.name, node.op.kind()));
+        if sized {
+            hash.update(format!("{}|{}|{:?}\n", node.name, node.op.kind(), node.shape));
+        } else if node.op.slots().is_some() {
+            hash.update(format!("{}|{}\n", node.name, node.op.kind()));
+        }
     }
     for param in graph.params() {
         hash.update(format!("{}|{:?}\n", param.name, param.shape));

@@ -20,8 +20,8 @@ const NAME: &str = "onnx";
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// Files that say how a model is used.
-const BESIDE: [&str; 5] =
-    [CONFIG, PreprocessorConfig::FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt"];
+const BESIDE: [&str; 6] =
+    [CONFIG, PreprocessorConfig::FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"];
 /// A longer sentence than any of these models reads.
 const MAX_TOKENS: usize = 4096;
 

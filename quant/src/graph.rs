@@ -23,7 +23,7 @@ pub use op::{Conv, Op};
 pub use rewrite::{RewriteError, RewriteKind, Rewritten};
 
 use crate::models::Numbers;
-use crate::terms::{Layout, Role, SiteId, Slot};
+use crate::terms::{Granularity, Layout, Role, SiteId, Slot};
 
 /// Index of a node in its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,8 +86,31 @@ pub struct Site {
     pub shape: Vec<usize>,
     /// How its channels lie.
     pub layout: Layout,
+    /// How its heads lie, if it is an operand of a product that has several.
+    pub heads: Option<Layout>,
     /// The axis of its channels, negative from the end; none where it is seen as a whole.
     pub axis: Option<isize>,
+}
+
+/// The axis of heads in an operand of a product, `[…, heads, rows, columns]`.
+const HEADS: isize = -3;
+
+impl Site {
+    /// How the values lie that have parameters of their own: a head each, or else a channel each.
+    pub fn layout_of(&self, granularity: Granularity) -> Layout {
+        match granularity {
+            Granularity::Tensor | Granularity::Channel => self.layout,
+            Granularity::Head => self.heads.unwrap_or(Layout::tensor(self.layout.len())),
+        }
+    }
+
+    /// The axis along which they lie.
+    pub(crate) fn axis_of(&self, granularity: Granularity) -> Option<isize> {
+        match granularity {
+            Granularity::Tensor | Granularity::Channel => self.axis,
+            Granularity::Head => self.heads.map(|_| HEADS),
+        }
+    }
 }
 
 /// How the channels of an axis lie in a value of this shape; without one, the whole.
@@ -230,14 +253,14 @@ impl Graph {
         }
     }
 
-    fn make_site(&self, id: NodeId, slot: Slot) -> Site {
-        let node = self.node(id);
+    fn make_site(&self, node_id: NodeId, slot: Slot) -> Site {
+        let node = self.node(node_id);
         let (operand, shape) = match slot {
-            Slot::Weight => (None, self.weight_of(id).map(|p| p.shape.clone()).unwrap_or_default()),
+            Slot::Weight => (None, self.weight_of(node_id).map(|p| p.shape.clone()).unwrap_or_default()),
             Slot::Input | Slot::Lhs => (Some(0), self.node(node.inputs[0]).shape.clone()),
             Slot::Rhs => (Some(1), self.node(node.inputs[1]).shape.clone()),
         };
-        let role = roles::of(self, id, slot);
+        let role = roles::of(self, node_id, slot);
         let axis = match (slot, &node.op) {
             // Output channels of weights, input channels of maps.
             (_, Op::ConvTranspose { .. }) | (Slot::Input, Op::Conv { .. }) => Some(1),
@@ -249,6 +272,10 @@ impl Graph {
             _ => Some(-1),
         };
         let layout = layout_in(&shape, axis);
-        Site { id: SiteId { layer: node.name.clone(), slot }, node: id, operand, role, shape, layout, axis }
+        let of_product = matches!(node.op, Op::MatMul { .. }) && operand.is_some();
+        let heads =
+            of_product.then(|| Layout::axis(&shape, HEADS).ok()).flatten().filter(|heads| heads.channels > 1);
+        let id = SiteId { layer: node.name.clone(), slot };
+        Site { id, node: node_id, operand, role, shape, layout, heads, axis }
     }
 }

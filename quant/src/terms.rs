@@ -2,13 +2,17 @@
 
 mod bits;
 mod class;
+mod granularity;
 mod layout;
+mod refusal;
 mod role;
 mod site;
 
 pub use bits::{Bits, BitsError};
 pub use class::Class;
+pub use granularity::Granularity;
 pub use layout::{Layout, LayoutError};
+pub(crate) use refusal::advice;
 pub use role::Role;
 pub use site::{SiteId, SiteIdError, Slot};
 

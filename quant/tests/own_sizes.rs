@@ -184,6 +184,7 @@ fn fits_on_samples_take_those_of_the_most_frequent_size() {
     for session in [&session, &same] {
         session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
     }
+    // The second looks at gradients, and at heads of their own.
     for method in ["minmax", "ptq4vit"] {
         let fit = |session: &Session| {
             let bits = MethodBits::new(Bits::new(4).unwrap(), Bits::new(4).unwrap());

@@ -36,6 +36,13 @@ fn open(dir: &Path) -> (SessionHandle, Arc<ModelView>) {
     (session, view)
 }
 
+/// Lets a session go and waits until it is gone.
+fn end(session: SessionHandle) {
+    let SessionHandle { requests, events } = session;
+    drop(requests);
+    while events.recv().is_ok() {}
+}
+
 /// The first event that is wanted; the ones before are dropped.
 #[track_caller]
 fn wait<T>(session: &SessionHandle, wanted: impl Fn(&Event) -> Option<T>) -> T {
@@ -124,18 +131,26 @@ fn snapshots_and_the_plan_in_work_outlive_the_session() {
     // An export of the snapshot is no export of the plan that is edited.
     calibrate(&session);
     let plan = Arc::clone(&kept.snapshots[0].plan);
-    session.requests.send(Request::Export { plan, folder: dir.path().join("out") }).unwrap();
+    session.requests.send(Request::Export { plan, folder: dir.path().join("out"), replace: false }).unwrap();
     wait(&session, |event| matches!(event, Event::Exported { .. }).then_some(()));
     // No `Quit`: a session that is gone all at once.
-    drop(session);
+    end(session);
     let (session, view) = open(dir.path());
     assert_eq!(view.kept, kept);
     assert_eq!(view.recovered.as_ref(), Some(&edited));
     // Saved: the plan needs no journal, the snapshots stay.
     calibrate(&session);
-    session.requests.send(Request::Save { plan: edited, path: dir.path().join("plan.json") }).unwrap();
+    let path = dir.path().join("plan.json");
+    std::fs::write(&path, "what somebody else has written").unwrap();
+    session.requests.send(Request::Save { plan: edited, path: path.clone(), replace: false }).unwrap();
+    let again = wait(&session, |event| match event {
+        Event::Occupied { request, files } if *files == [path.clone()] => Some(request.clone()),
+        _ => None,
+    });
+    assert_eq!(std::fs::read(&path).unwrap(), b"what somebody else has written");
+    session.requests.send(*again).unwrap();
     wait(&session, |event| matches!(event, Event::Saved { .. }).then_some(()));
-    drop(session);
+    end(session);
     let (session, view) = open(dir.path());
     assert_eq!((&view.kept, &view.recovered), (&kept, &None));
     // What cannot be kept is said.

@@ -37,6 +37,12 @@ pub fn run(args: &Eval) -> Result<Outcome> {
         (None, Some(_)) => open::fit_method(&session, &args.method)?,
         (None, None) => open::fit(&session, &session.float_plan())?,
     };
+    if args.exported.is_some() {
+        // Figures of full precision are those of the original weights, as without the export.
+        options.exported_weights = None;
+        let original = Session::open(&options)?;
+        session.compare_with(&original, &Cancel::default(), open::progress("running full precision"))?;
+    }
     let mut report = open::progress("evaluating");
     let result = session.evaluate(&fitted, &Cancel::default(), |done, total, _| report(done, total))?;
     for warning in &result.warnings {
@@ -71,11 +77,7 @@ pub fn run(args: &Eval) -> Result<Outcome> {
             budget.weight_bytes
         )?;
         let scores = [
-            // With exported weights the original ones are not there to compare with.
-            (
-                if args.exported.is_some() { "float activations" } else { "full precision" },
-                &result.full_precision,
-            ),
+            ("full precision", &result.full_precision),
             ("quantized", &result.quantized),
             ("agreement", &result.agreement),
         ];

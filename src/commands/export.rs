@@ -18,11 +18,13 @@ pub fn run(args: &Export) -> Result<Outcome> {
         other => return Err(eyre!("`{other}` is no format; give all, plan, weights or report")),
     };
     let session = open::session(&args.model, args.calibration.clone(), args.samples.clone())?;
-    let fitted = open::fit(&session, &open::plan(&session, &args.plan)?)?;
-    // The report says how each site is distributed, so the sketches are wanted even if the plan is fitted.
+    let plan = open::plan(&session, &args.plan)?;
+    // The report says how each site is distributed and what its grid makes of that, so the sketches are wanted even if
+    // the plan is fitted, and before it is taken.
     if parts.report && session.stats().is_none() && session.calibration().is_some() {
         open::calibrate(&session)?;
     }
+    let fitted = open::fit(&session, &plan)?;
     let evaluation = match session.samples() {
         Some(_) if parts.plan || parts.report => {
             let mut report = open::progress("evaluating");

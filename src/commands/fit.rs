@@ -150,7 +150,8 @@ fn scheme(args: &Fit) -> Result<Scheme> {
         "tensor" if by_channel(family) => Ok(scheme.per_channel()),
         "tensor" => Ok(scheme),
         "channel" => Ok(scheme.per_channel()),
-        other => Err(eyre!("`{other}` is no granularity; give tensor or channel")),
+        "head" => Ok(scheme.per_head()),
+        other => Err(eyre!("`{other}` is no granularity; give tensor, channel or head")),
     }
 }
 

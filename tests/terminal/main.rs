@@ -53,7 +53,8 @@ impl Home {
         let mut files = std::fs::read_dir(self.path().join("state/bitloupe")).ok()?;
         files.find_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
-            name.starts_with("plan-").then(|| self.path().join("state/bitloupe").join(name))
+            (name.starts_with("plan-") && !name.contains(".lock"))
+                .then(|| self.path().join("state/bitloupe").join(name))
         })
     }
 }

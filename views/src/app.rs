@@ -196,6 +196,8 @@ pub struct App {
     pub sentences: HashMap<usize, String>,
     /// The newest run of the sample.
     pub shown: Option<Arc<SampleView>>,
+    /// Why the sample could not be run as it is now.
+    pub sample_failure: Option<String>,
     /// What the sample pane shows.
     pub masks: MaskView,
     /// The newest evaluation.
@@ -210,6 +212,8 @@ pub struct App {
     pub overlays: Vec<Overlay>,
     /// The pane with the focus.
     pub focus: Pane,
+    /// Whether it has all the room.
+    pub zoomed: bool,
     /// The tab shown beside the layers when there is no room for all panes.
     pub tab: Pane,
     /// First line shown of the Why pane.
@@ -276,6 +280,7 @@ impl App {
             sample: 0,
             sentences: HashMap::new(),
             shown: None,
+            sample_failure: None,
             masks: MaskView::All,
             set: None,
             jobs: Jobs::default(),
@@ -283,6 +288,7 @@ impl App {
             note_shown: false,
             overlays: Vec::new(),
             focus: Pane::Layers,
+            zoomed: false,
             tab: Pane::Histogram,
             why_scroll: 0,
             ended: false,

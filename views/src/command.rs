@@ -85,6 +85,8 @@ pub enum Action {
     Enter,
     /// Fold or unfold everything.
     FoldAll,
+    /// Give the focused pane all the room, or all panes theirs.
+    Zoom,
     /// Show the weight (or right operand).
     Weight,
     /// Show the activation (or left operand).

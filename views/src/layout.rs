@@ -33,8 +33,8 @@ pub struct Screen {
 const BESIDE: &[Pane] = &[Pane::Histogram, Pane::Quantizers, Pane::Why, Pane::Samples];
 
 impl Screen {
-    /// Cuts a terminal up; nothing if it is too small.
-    pub fn of(area: Rect, focus: Pane, tab: Pane) -> Self {
+    /// Cuts a terminal up; nothing if it is too small. If `zoomed`, the pane with the focus has all the room.
+    pub fn of(area: Rect, focus: Pane, tab: Pane, zoomed: bool) -> Self {
         if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
             return Self { header: Rect::ZERO, hints: Rect::ZERO, tabs: None, panes: Vec::new() };
         }
@@ -42,10 +42,10 @@ impl Screen {
         let [header, body, hints] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(hint_lines)])
                 .areas(area);
-        if area.width >= 100 && area.height >= 26 {
+        if !zoomed && area.width >= 100 && area.height >= 26 {
             return Self { header, hints, tabs: None, panes: wide(body) };
         }
-        if area.width >= 80 && area.height >= 16 {
+        if !zoomed && area.width >= 80 && area.height >= 16 {
             let [left, right] =
                 Layout::horizontal([Constraint::Percentage(48), Constraint::Min(0)]).areas(body);
             let [tabs, pane] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(right);
@@ -121,7 +121,7 @@ mod tests {
         for width in 0..220 {
             for height in 0..70 {
                 let area = Rect::new(0, 0, width, height);
-                let screen = Screen::of(area, Pane::Why, Pane::Samples);
+                let screen = Screen::of(area, Pane::Why, Pane::Samples, (width + height) % 3 == 0);
                 let mut rects: Vec<Rect> = screen.panes.iter().map(|(_, rect)| *rect).collect();
                 rects.extend([screen.header, screen.hints]);
                 for (index, rect) in rects.iter().enumerate() {

@@ -23,6 +23,8 @@ use crate::view;
 
 /// The busy sign moves five times a second, and only while something runs.
 const FRAME: Duration = Duration::from_millis(200);
+/// The session is waited for so long when the user leaves.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// No more messages than this are taken before a frame, so that a flood cannot stop drawing.
 const BATCH: usize = 256;
 
@@ -158,6 +160,11 @@ impl Loop {
         };
         let _ = self.session.requests.send(Request::Cancel);
         let _ = self.session.requests.send(Request::Quit);
+        // What was asked to be kept last is written before the program is gone.
+        let until = Instant::now() + LAST_WORDS;
+        while self.app.model.is_some()
+            && !matches!(self.session.events.recv_deadline(until), Ok(Event::Ended) | Err(_))
+        {}
         Ok(exit)
     }
 

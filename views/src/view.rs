@@ -18,6 +18,7 @@ mod popup;
 mod presets;
 mod quantizers;
 mod quit;
+mod replace;
 mod rewrites;
 mod samples;
 mod scrollbar;
@@ -36,30 +37,35 @@ pub use samples::{picture_areas, picture_beside};
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Widget, Wrap};
 
 use crate::app::overlay::Overlay;
-use crate::app::{App, Pane};
+use crate::app::{App, Level, Pane};
 use crate::layout::{SMALLEST, Screen};
 use crate::theme::Ladder;
 
 /// Paints a frame; [`App::prepare`] must have seen its size. Gives the place of the text cursor, if there is one.
 pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
     let area = area.intersection(buffer.area);
-    let screen = Screen::of(area, app.focus, app.tab);
+    let screen = Screen::of(area, app.focus, app.tab, app.zoomed);
     if screen.panes.is_empty() {
         too_small(area, buffer);
         return None;
     }
     header::draw(app, screen.header, buffer);
-    tabs::draw(app, &screen, buffer);
-    for (pane, rect) in &screen.panes {
-        match pane {
-            Pane::Layers => layers::draw(app, *rect, buffer),
-            Pane::Histogram => histogram::draw(app, *rect, buffer),
-            Pane::Quantizers => quantizers::draw(app, *rect, buffer),
-            Pane::Why => why::draw(app, *rect, buffer),
-            Pane::Samples => samples::draw(app, *rect, buffer),
+    if app.ended && app.model.is_none() {
+        not_open(app, Rect { y: area.y + 2, height: area.height.saturating_sub(3), ..area }, buffer);
+    } else {
+        tabs::draw(app, &screen, buffer);
+        for (pane, rect) in &screen.panes {
+            match pane {
+                Pane::Layers => layers::draw(app, *rect, buffer),
+                Pane::Histogram => histogram::draw(app, *rect, buffer),
+                Pane::Quantizers => quantizers::draw(app, *rect, buffer),
+                Pane::Why => why::draw(app, *rect, buffer),
+                Pane::Samples => samples::draw(app, *rect, buffer),
+            }
         }
     }
     let mut cursor = hints::draw(app, screen.hints, buffer);
@@ -70,6 +76,7 @@ pub fn draw(app: &App, area: Rect, buffer: &mut Buffer) -> Option<(u16, u16)> {
             Overlay::Methods(form) => methods::draw(app, form, area, buffer),
             Overlay::Rewrites(place) => rewrites::draw(app, *place, area, buffer),
             Overlay::ConfirmQuit => quit::draw(app, area, buffer),
+            Overlay::Replace { files, .. } => replace::draw(app, files, area, buffer),
             Overlay::Messages(scroll) => messages::draw(app, *scroll, area, buffer),
             Overlay::Filter { .. } | Overlay::Sentence(_) | Overlay::Budget(_) | Overlay::Name { .. } => {}
             other => {
@@ -95,6 +102,20 @@ pub fn list_of(app: &App, overlay: &Overlay) -> Option<List> {
         Overlay::Diff { with, cursor } => diff::list(app, with, *cursor),
         _ => return None,
     })
+}
+
+/// Why the model could not be opened, in full.
+fn not_open(app: &App, area: Rect, buffer: &mut Buffer) {
+    let why = app.notes.iter().rfind(|note| note.level == Level::Error).map_or("", |note| note.text.as_str());
+    let lines = vec![
+        Line::styled("The model could not be opened.", app.theme.strong()),
+        Line::default(),
+        Line::styled(why, app.theme.bad()),
+        Line::default(),
+        Line::styled("q leaves.", app.theme.dim()),
+    ];
+    let inner = Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(100), ..area };
+    Paragraph::new(lines).wrap(Wrap { trim: true }).render(inner, buffer);
 }
 
 fn too_small(area: Rect, buffer: &mut Buffer) {

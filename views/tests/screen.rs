@@ -54,6 +54,37 @@ fn every_tab_of_two_panes() {
 }
 
 #[test]
+fn a_zoomed_pane_has_all_the_room() {
+    let mut harness = at_work(NoColor, false);
+    harness.press(&["tab", "tab", "tab", "tab", "Z"]);
+    insta::assert_snapshot!("zoomed_200x60", harness.text(200, 60));
+    // What a key is about comes to the front.
+    harness.press(&["c"]);
+    insta::assert_snapshot!("zoomed_heat_map_80x24", harness.text(80, 24));
+    harness.press(&["Z"]);
+    assert!(harness.text(120, 40).contains(" Layers "));
+}
+
+#[test]
+fn what_failed_is_said_where_it_would_be() {
+    use bitloupe_quant::session::messages::{Job, Request};
+    let failed =
+        |message: &str| Msg::Session(Event::Failed { job: Job::Sample, message: message.to_owned() });
+    let mut harness = at_work(NoColor, false);
+    harness.update(failed("pictures/b.png: it ends in the middle; copy it again"));
+    insta::assert_snapshot!("sample_failed", harness.text(120, 40));
+    let plan = harness.app.plan.current();
+    let request = Request::Export { plan, folder: "out".into(), replace: true };
+    let files = vec!["out/plan.json".into(), "out/report.md".into()];
+    harness.update(Msg::Session(Event::Occupied { request: Box::new(request), files }));
+    insta::assert_snapshot!("overlay_replace", harness.text(80, 24));
+    let mut harness = Harness::opening(NoColor, false);
+    harness.update(failed("model/config.json: not readable JSON (EOF at line 3); copy it again"));
+    harness.update(Msg::SessionEnded(None));
+    insta::assert_snapshot!("not_open", harness.text(80, 24));
+}
+
+#[test]
 fn every_overlay() {
     let mut harness = at_work(NoColor, false);
     insta::assert_snapshot!("heat_map", {

@@ -171,7 +171,9 @@ fn a_snapshot_is_exported_into_a_folder_of_its_own() {
     keep(&mut harness, "../a b");
     harness.press(&["left"]);
     harness.keys(&["L", "e"]);
-    let [Request::Export { plan, folder }] = harness.sent.as_slice() else { panic!("{:?}", harness.sent) };
+    let [Request::Export { plan, folder, .. }] = harness.sent.as_slice() else {
+        panic!("{:?}", harness.sent)
+    };
     assert_eq!(folder, &std::path::Path::new("export").join("a-b"));
     assert_eq!(plan, &harness.app.snapshots.list()[0].plan);
     harness.settle();

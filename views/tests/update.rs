@@ -217,6 +217,51 @@ fn leaving_asks_while_the_plan_is_unsaved() {
 }
 
 #[test]
+fn files_of_others_are_asked_about() {
+    use bitloupe_views::app::overlay::Overlay;
+    let mut harness = ready();
+    harness.press(&["left"]);
+    harness.keys(&["q", "s"]);
+    let Some(Request::Save { plan, path, replace: false }) = harness.sent.first().cloned() else {
+        panic!("{:?}", harness.sent)
+    };
+    let files = vec![path.clone()];
+    let occupied = || {
+        let request = Request::Save { plan: plan.clone(), path: path.clone(), replace: true };
+        Msg::Session(Event::Occupied { request: Box::new(request), files: files.clone() })
+    };
+    harness.sent.clear();
+    harness.update(occupied());
+    assert!(matches!(harness.app.overlays.as_slice(), [Overlay::Replace { .. }]));
+    // Left as they are, nothing is written and nobody leaves.
+    harness.effects.clear();
+    harness.press(&["esc"]);
+    assert!(harness.sent.is_empty() && harness.effects.is_empty() && harness.app.plan.is_dirty());
+    assert!(harness.app.notes.back().unwrap().text.contains("--plan"));
+    harness.update(occupied());
+    harness.press(&["y"]);
+    assert!(!harness.app.plan.is_dirty());
+    // The export asks in the same way.
+    harness.keys(&["e"]);
+    assert!(
+        matches!(harness.sent.last(), Some(Request::Export { replace: false, .. })),
+        "{:?}",
+        harness.sent
+    );
+}
+
+#[test]
+fn a_sample_that_fails_is_no_picture_of_another() {
+    let mut harness = ready();
+    harness.keys(&["n"]);
+    let message = "b.png: not a picture".to_owned();
+    harness.update(Msg::Session(Event::Failed { job: Job::Sample, message }));
+    assert_eq!(harness.app.sample_failure.as_deref(), Some("b.png: not a picture"));
+    harness.press(&["p"]);
+    assert!(harness.app.sample_failure.is_none() && harness.app.sample_is_current());
+}
+
+#[test]
 fn a_failed_save_does_not_leave() {
     let mut harness = ready();
     harness.press(&["left"]);

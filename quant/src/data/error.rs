@@ -7,7 +7,7 @@ use std::io;
 #[non_exhaustive]
 pub enum DataError {
     /// The operating system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// File or folder.
         path: String,

@@ -156,6 +156,9 @@ pub fn read_jsonl(path: &str, bytes: &[u8]) -> Result<Vec<Entry>, DataError> {
 /// The JSON library's words without its own position (it counts lines within the line), and the field that
 /// may have been meant.
 pub(super) fn explain(error: &serde_json::Error, fields: &[&str]) -> String {
+    if error.is_eof() {
+        return "it ends in the middle; close its quotes and braces, or take another copy".to_owned();
+    }
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before);
     if let Some(unknown) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {

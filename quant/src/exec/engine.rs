@@ -167,7 +167,7 @@ impl Engine {
         }
         let s = &self.graph.sites()[site];
         let mut data = self.graph.weight_of(s.node).map(|p| p.data.to_vec()).unwrap_or_default();
-        step::fake_quantize(&mut data, s.layout, params, &s.id)?;
+        step::fake_quantize(&mut data, s.layout_of(params.scheme.granularity), params, &s.id)?;
         let Some(packed) = LayerWeight::pack(&self.graph, self.graph.node(s.node), &data) else {
             let message = "the layer has no weight".to_owned();
             return Err(ExecError::Quantizer { site: s.id.to_string(), message });

@@ -63,7 +63,7 @@ impl Packing {
         let Some(levels) = params.bits.levels() else { return Self::No };
         let per_channel = params.scale.len() > 1;
         // A channel of a product lies along the summed axis, one of a convolution is a plane.
-        let along = site.layout.inner == 1
+        let along = site.layout_of(params.scheme.granularity).inner == 1
             || matches!(graph.node(site.node).op, Op::Conv { .. } | Op::ConvTranspose { .. });
         if params.scheme.family != Family::Uniform
             || params.zero_point.len() != params.scale.len()
@@ -141,7 +141,7 @@ impl Quantization {
         let graph = engine.graph();
         let Some(site) = graph.sites().get(index) else { return Ok(()) };
         params
-            .check(site.layout)
+            .check(site.layout_of(params.scheme.granularity))
             .map_err(|e| ExecError::Quantizer { site: site.id.to_string(), message: e.to_string() })?;
         let hash = hash(params);
         let node = site.node.index();

@@ -393,7 +393,12 @@ fn product(
         let site = &engine.graph().sites()[operand.site];
         let mut copy = buffers.take(rhs.len());
         copy.copy_from_slice(rhs.as_slice());
-        fake_quantize(&mut copy, site.layout, &operand.params, &site.id)?;
+        fake_quantize(
+            &mut copy,
+            site.layout_of(operand.params.scheme.granularity),
+            &operand.params,
+            &site.id,
+        )?;
         second = Some(copy);
     }
     let rhs_q = packed;
@@ -429,7 +434,7 @@ fn with_operand(
     let site = &engine.graph().sites()[operand.site];
     let mut copy = buffers.take(x.len());
     copy.copy_from_slice(x.as_slice());
-    fake_quantize(&mut copy, site.layout, &operand.params, &site.id)?;
+    fake_quantize(&mut copy, site.layout_of(operand.params.scheme.granularity), &operand.params, &site.id)?;
     kernel(&copy, AQuant::None);
     buffers.give(copy);
     Ok(())

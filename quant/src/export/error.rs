@@ -7,7 +7,7 @@ use super::weights::WeightsError;
 #[non_exhaustive]
 pub enum ExportError {
     /// The operating system refused.
-    #[error("{path}: {source}; choose another folder, or make room")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// File or folder.
         path: String,

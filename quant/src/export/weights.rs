@@ -34,7 +34,7 @@ pub const FORMAT: &str = "bitloupe-weights/1";
 #[non_exhaustive]
 pub enum WeightsError {
     /// The operating system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// File.
         path: String,

@@ -28,6 +28,7 @@ impl Method for Ptq4Ris {
             ("sentence: products", "affine per tensor, the best of three percentiles"),
             ("sentence and decoder: weights", "affine per output channel, least error of power 2.4"),
             ("picture: post-softmax, post-gelu", "dual region (DRQ)"),
+            ("picture: operands of attention", "symmetric per head, least weighted error of the output"),
             ("picture: all else", "symmetric per tensor, least weighted error of the output"),
             (
                 "picture: weights",
@@ -66,6 +67,7 @@ impl Method for Ptq4Ris {
             _ if place.is_convolution() => (power().per_channel(), bits),
             Role::PostSoftmax => (twin(Family::DrqSoftmax), bits),
             Role::PostGelu => (twin(Family::DrqGelu), bits),
+            _ if place.site.heads.is_some() => (symmetric().per_head(), bits),
             _ => (symmetric(), bits),
         })
     }

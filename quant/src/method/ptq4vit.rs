@@ -17,8 +17,8 @@ impl Method for Ptq4Vit {
         "PTQ4ViT, Yuan et al., ECCV 2022. Twin quantizers take one of their two regions, where the released code adds \
          both. With --exact both operands of a layer are searched in turn by the error of its output, weighted by squared \
          gradients as in the paper; these are taken with quantized weights, alike in size for every sample, because at the paper's point, full \
-         precision, they are zero but for rounding. Otherwise ranges are those of least error of the values. One scale \
-         per tensor where the paper has one per head, or one for each of queries, keys and values of one projection."
+         precision, they are zero but for rounding; a projection to queries, keys and values has a scale for each. \
+         Otherwise ranges are those of least error of the values."
     }
 
     fn treatment(&self) -> &'static [(&'static str, &'static str)] {
@@ -30,6 +30,7 @@ impl Method for Ptq4Vit {
             ("post-softmax", "twin uniform with a power-of-two split"),
             ("post-gelu", "twin uniform, the negative step fixed"),
             ("patch embedding", "input in full precision"),
+            ("operands of attention", "symmetric per head, least weighted error of the output"),
             ("all else", "symmetric per tensor, least weighted error of the output"),
         ]
     }
@@ -42,6 +43,7 @@ impl Method for Ptq4Vit {
             (_, Role::Image) => return None,
             (_, Role::PostSoftmax) => (twin(Family::DrqSoftmax), bits),
             (_, Role::PostGelu) => (twin(Family::DrqGelu), bits),
+            _ if place.site.heads.is_some() => (symmetric.per_head(), bits),
             _ => (symmetric, bits),
         })
     }

@@ -10,7 +10,7 @@ use super::source::Source;
 use super::{InputShapes, ModelError, Task, Weights, architecture, little_endian, onnx};
 use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder};
 use crate::exec::Resized;
-use crate::graph::Graph;
+use crate::graph::{Graph, Param};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -223,7 +223,11 @@ pub(super) fn fingerprint(architecture: &str, graph: &Graph, sized: bool) -> Str
             hash.update(format!("{}|{}\n", node.name, node.op.kind()));
         }
     }
-    for param in graph.params() {
+    let mut params: Vec<&Param> = graph.params().iter().collect();
+    if !sized {
+        params.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    for param in params {
         hash.update(format!("{}|{:?}\n", param.name, param.shape));
         param.data.in_blocks(|block| hash.update(little_endian(block)));
     }

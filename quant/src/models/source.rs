@@ -85,8 +85,10 @@ impl Source<'_> {
             return Ok(Source { files, config: None, text, weights, shapes, assumed: RefCell::default() });
         }
         let (file, text) = (files.display(CONFIG), files.read(CONFIG)?);
-        let config =
-            serde_json::from_slice(&text).map_err(|e| ModelError::Config { file, message: e.to_string() })?;
+        let config = serde_json::from_slice(&text).map_err(|e| ModelError::Config {
+            file,
+            message: format!("not readable JSON ({e}); copy it again"),
+        })?;
         Ok(Source { files, config: Some(config), text, weights, shapes, assumed: RefCell::default() })
     }
 

@@ -9,7 +9,7 @@ use crate::terms::SiteId;
 #[non_exhaustive]
 pub enum PlanError {
     /// The operating system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// File or folder.
         path: String,

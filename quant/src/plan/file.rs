@@ -117,6 +117,9 @@ pub(super) fn too_large(value: &Value) -> Option<&Value> {
 
 /// The JSON library's words without the position, which the error carries itself.
 pub(super) fn explain(error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "the file ends in the middle; take another copy of it, or make it anew".to_owned();
+    }
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(before, _)| before).to_owned()
 }

@@ -1,10 +1,12 @@
 //! The plan that is being edited, kept against a crash.
 
+mod slot;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -13,16 +15,21 @@ use super::file::{MAX_BYTES, read_bounded};
 use super::snapshot::Hidden;
 use super::{Kept, Plan, PlanError};
 use crate::export::write_atomic;
+use slot::Slot;
 
 /// How long another program that writes the same snapshots is waited for.
 const OTHERS_WRITE: Duration = Duration::from_millis(500);
 
 /// Two files per model in a folder for state. That of the plan is there only while it has changes that are not saved;
 /// that of the snapshots as long as there are any. They are apart because one is written with every edit. Programs that
-/// have the same model open at the same time share the snapshots: none loses those of another.
+/// have the same model open at the same time have a plan file each and share the snapshots: none loses those of another.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    path: PathBuf,
+    folder: PathBuf,
+    /// What the names of the plan's files begin with.
+    stem: String,
+    /// Which of them is this program's; taken when it is first needed.
+    slot: Arc<OnceLock<Slot>>,
     kept: PathBuf,
     fingerprint: String,
     own: Arc<Mutex<Own>>,
@@ -61,26 +68,39 @@ impl Journal {
         // Hashed, as a fingerprint may come from a file and must not name a path.
         let hash = Sha256::digest(model_fingerprint.as_bytes());
         let name = hash.iter().take(8).fold(String::new(), |name, b| format!("{name}{b:02x}"));
-        let file = |kind: &str| folder.join(format!("{kind}-{name}.json"));
-        let fingerprint = model_fingerprint.to_owned();
-        Self { path: file("plan"), kept: file("snapshots"), fingerprint, own: Arc::default() }
+        Self {
+            folder: folder.to_owned(),
+            stem: format!("plan-{name}"),
+            slot: Arc::default(),
+            kept: folder.join(format!("snapshots-{name}.json")),
+            fingerprint: model_fingerprint.to_owned(),
+            own: Arc::default(),
+        }
     }
 
     /// Where the plan is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.slot.get_or_init(|| Slot::take(&self.folder, &self.stem)).path
     }
 
     /// Keeps the plan as it is now.
     pub fn save(&self, plan: &Plan) -> Result<(), PlanError> {
-        make_folder(&self.path)?;
-        plan.write(&self.path)
+        make_folder(&self.kept)?;
+        plan.write(self.path())
     }
 
     /// The plan of a session that did not end well. A journal that cannot be read is moved aside, so that it
     /// is neither lost nor in the way, and the error names where it is.
+    ///
+    /// If this program's own file is not there, that of another which has ended is taken over.
     pub fn recover(&self) -> Result<Option<Plan>, PlanError> {
-        read_or_move_aside(&self.path, "an unsaved plan", |path, json| {
+        if !self.folder.is_dir() {
+            return Ok(None);
+        }
+        if !self.path().exists() {
+            slot::take_over(&self.folder, &self.stem, self.path());
+        }
+        read_or_move_aside(self.path(), "an unsaved plan", |path, json| {
             let plan = Plan::from_json(path, json)?;
             if plan.model.fingerprint == self.fingerprint {
                 return Ok(plan);
@@ -92,7 +112,7 @@ impl Journal {
 
     /// Forgets the plan, after it was saved or given up. Snapshots stay.
     pub fn clear(&self) -> Result<(), PlanError> {
-        remove(&self.path)
+        if self.folder.is_dir() { remove(self.path()) } else { Ok(()) }
     }
 
     /// Keeps the snapshots beside those that other programs have kept since; without any the file goes. A file that could
@@ -218,10 +238,34 @@ mod tests {
         assert!(journal.recover().unwrap().is_none());
         journal.clear().unwrap();
         journal.save(&plan()).unwrap();
-        assert_eq!(Journal::new(&dir.path().join("state"), "0123abcd").recover().unwrap(), Some(plan()));
+        drop(journal);
+        let journal = Journal::new(&dir.path().join("state"), "0123abcd");
+        assert_eq!(journal.recover().unwrap(), Some(plan()));
         assert!(Journal::new(&dir.path().join("state"), "other").recover().unwrap().is_none());
         journal.clear().unwrap();
         assert!(journal.recover().unwrap().is_none());
+    }
+
+    #[test]
+    fn programs_side_by_side_keep_a_plan_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::new(dir.path(), &model().fingerprint);
+        let named = |method: &str| Plan { method: method.to_owned(), ..plan() };
+        let (one, two) = (open(), open());
+        assert!(one.recover().unwrap().is_none() && two.recover().unwrap().is_none());
+        one.save(&named("one")).unwrap();
+        two.save(&named("two")).unwrap();
+        assert_eq!(one.recover().unwrap(), Some(named("one")));
+        // A third one takes nothing from those that run.
+        assert!(open().recover().unwrap().is_none());
+        // Both end early: one after the other comes back.
+        drop((one, two));
+        let (first, second, third) = (open(), open(), open());
+        assert_eq!(first.recover().unwrap(), Some(named("one")));
+        first.clear().unwrap();
+        drop(first);
+        assert_eq!(second.recover().unwrap(), Some(named("two")), "whatever its place was");
+        assert!(third.recover().unwrap().is_none());
     }
 
     #[test]
@@ -251,7 +295,8 @@ mod tests {
         assert!(again.recover().unwrap().is_none());
         assert_eq!(Journal::new(&dir.path().join("state"), "other").kept().unwrap(), Kept::default());
         journal.keep(&Kept::default()).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 0, "nothing is left behind");
+        let left = fs::read_dir(dir.path().join("state")).unwrap().map(|file| file.unwrap().path());
+        assert!(left.into_iter().all(|file| file.extension().is_some_and(|end| end == "lock")));
     }
 
     #[test]

@@ -51,9 +51,9 @@ impl Params {
         self.bits.levels().unwrap_or(u32::MAX)
     }
 
-    /// Whether channels have parameters of their own.
+    /// Whether channels (or heads, which are the channels of another layout) have parameters of their own.
     pub fn per_channel(&self) -> bool {
-        self.scheme.granularity == Granularity::Channel && self.scale.len() > 1
+        self.scheme.granularity != Granularity::Tensor && self.scale.len() > 1
     }
 
     /// A further parameter that is one number; `default` if it is not there.

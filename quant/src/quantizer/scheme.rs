@@ -1,6 +1,7 @@
 //! Which grid, how its range is found, and for what.
 
 use super::error::QuantizerError;
+pub use crate::terms::Granularity;
 use crate::terms::{UnknownWord, words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -127,20 +128,6 @@ impl Family {
         }
     }
 }
-
-/// What has its own scale. The channel axis is that of the site's layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Granularity {
-    /// The whole tensor.
-    Tensor,
-    /// Every channel.
-    Channel,
-}
-
-words!(Granularity, "granularity", {
-    Tensor => "tensor",
-    Channel => "channel",
-});
 
 /// How the range of a grid is found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -374,6 +361,12 @@ impl Scheme {
         Self { granularity: Granularity::Channel, ..self }
     }
 
+    /// The same with a scale for every head.
+    #[must_use]
+    pub fn per_head(self) -> Self {
+        Self { granularity: Granularity::Head, ..self }
+    }
+
     /// The same, symmetric about zero.
     #[must_use]
     pub fn symmetric(self) -> Self {
@@ -407,11 +400,7 @@ impl fmt::Display for Scheme {
             text.push_str(&format!(" {}", self.range));
         }
         if self.granularity != published.granularity {
-            text.push_str(if self.granularity == Granularity::Channel {
-                " per channel"
-            } else {
-                " per tensor"
-            });
+            text.push_str(&format!(" per {}", self.granularity));
         }
         if self.paper {
             text.push_str(RELEASED);
@@ -432,12 +421,9 @@ impl FromStr for Scheme {
             Some(text) => (text, true),
             None => (text.trim(), false),
         };
-        let (text, granularity) = if let Some(text) = text.strip_suffix(" per channel") {
-            (text, Some(Granularity::Channel))
-        } else if let Some(text) = text.strip_suffix(" per tensor") {
-            (text, Some(Granularity::Tensor))
-        } else {
-            (text, None)
+        let (text, granularity) = match text.rsplit_once(" per ") {
+            Some((text, of)) => (text, Some(of.parse()?)),
+            None => (text, None),
         };
         let mut words = text.split_whitespace();
         let mut scheme = Self { paper, ..Self::published(words.next().unwrap_or_default().parse()?) };

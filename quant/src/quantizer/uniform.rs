@@ -86,7 +86,7 @@ impl Quantizer for Uniform {
 fn fit_survey(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> Vec<Grid> {
     match scheme.granularity {
         Granularity::Tensor => vec![search::of_sketch(survey, scheme, bits)],
-        Granularity::Channel => search::of_channels(survey, scheme, bits),
+        Granularity::Channel | Granularity::Head => search::of_channels(survey, scheme, bits),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Session, SessionError, choices, lock};
 use crate::data::SampleSet;
 use crate::exec::{Cancel, Engine, Quantization, Tap, Value};
 use crate::graph::{Graph, Node, NodeId, layout_in};
+use crate::quantizer::Granularity;
 use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
 use crate::terms::{Layout, Slot};
 
@@ -48,15 +49,15 @@ struct Watches {
 }
 
 impl Watches {
-    /// Watches of the activation sites that `wanted` picks.
-    fn of(graph: &Graph, wanted: impl Fn(usize) -> bool) -> Self {
+    /// Watches of the activation sites that `wanted` picks, by channel or by head.
+    fn of(graph: &Graph, granularity: Granularity, wanted: impl Fn(usize) -> bool) -> Self {
         let mut found: HashMap<(NodeId, Layout), usize> = HashMap::new();
         let mut made = Self { watches: Vec::new(), by_node: vec![Vec::new(); graph.nodes().len()] };
         for (index, site) in graph.sites().iter().enumerate() {
             let Some(operand) = site.operand.filter(|_| wanted(index)) else { continue };
             let node = graph.node(site.node).inputs[operand];
-            let at = *found.entry((node, site.layout)).or_insert_with(|| {
-                let (layout, axis) = (site.layout, site.axis);
+            let (layout, axis) = (site.layout_of(granularity), site.axis_of(granularity));
+            let at = *found.entry((node, layout)).or_insert_with(|| {
                 made.watches.push(Watch { layout, axis, sites: Vec::new(), shapes: false });
                 made.by_node[node.index()].push(made.watches.len() - 1);
                 made.watches.len() - 1
@@ -119,7 +120,7 @@ impl Session {
     ) -> Result<SiteStats, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
         let graph = &*self.model.graph;
-        let watches = Watches::of(graph, |_| true);
+        let watches = Watches::of(graph, Granularity::Channel, |_| true);
         let counted = known.as_ref().map(|k| k.samples.clone()).unwrap_or_default();
         let keys = set.keys()?;
         let before: HashSet<&str> = counted.iter().map(String::as_str).collect();
@@ -147,10 +148,12 @@ impl Session {
     pub(super) fn observe_sites(
         &self,
         engine: &Engine,
+        granularity: Granularity,
         wanted: impl Fn(usize) -> bool,
     ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
-        self.observe_sites_on(engine, (set, set.len()), wanted, &Cancel::default(), &mut |_, _| {})
+        let watches = Watches::of(engine.graph(), granularity, wanted);
+        self.observe_watched(engine, (set, set.len()), &watches, &Cancel::default(), &mut |_, _| {})
     }
 
     /// The same over the first samples of any set.
@@ -162,12 +165,23 @@ impl Session {
         cancel: &Cancel,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
-        let watches = Watches::of(engine.graph(), wanted);
+        let watches = Watches::of(engine.graph(), Granularity::Channel, wanted);
+        self.observe_watched(engine, (set, count), &watches, cancel, progress)
+    }
+
+    fn observe_watched(
+        &self,
+        engine: &Engine,
+        (set, count): (&SampleSet, usize),
+        watches: &Watches,
+        cancel: &Cancel,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
         if watches.watches.is_empty() {
             return Ok(HashMap::new());
         }
         let todo: Vec<usize> = (0..count.min(set.len())).collect();
-        let sketches = self.observe(engine, &watches, set, &todo, cancel, progress)?;
+        let sketches = self.observe(engine, watches, set, &todo, cancel, progress)?;
         let mut by_site = HashMap::new();
         for (watch, sketch) in watches.watches.iter().zip(sketches) {
             let shared = Arc::new(sketch);

@@ -85,7 +85,15 @@ pub fn fits(scheme: &Scheme, slot: Slot, role: Role, has_channels: bool) -> bool
         return scheme.family == Family::Uniform;
     }
     let family = scheme.family == Family::Uniform || special(role).contains(&scheme.family);
-    family && (has_channels || scheme.granularity == Granularity::Tensor)
+    family && (has_channels || scheme.granularity != Granularity::Channel)
+}
+
+/// What an operand of an attention product can be given besides: a grid for every head.
+pub(super) fn by_head(site: &Site) -> Vec<Scheme> {
+    if site.heads.is_none() || site.role == Role::PostSoftmax {
+        return Vec::new();
+    }
+    vec![uniform(RangeSearch::MinMax).per_head(), uniform(RangeSearch::Mse { p: 2.0 }).symmetric().per_head()]
 }
 
 /// Everything an activation can be given somewhere.

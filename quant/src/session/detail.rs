@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::messages::{ChoiceView, Generation, HistogramView, SiteDetail, SiteSummary};
+use super::variant::Variant;
 use super::{Session, SessionError, choices};
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::{Distribution, Family, Params, Scheme, Survey, predict_surveyed, quantizer};
@@ -51,7 +52,8 @@ impl Session {
             return Err(SessionError::NotCalibrated { site: site.to_string() });
         };
         let linear = sketch.histogram(BINS, None, false);
-        let (choices, milliseconds) = self.choices(index, &sketch);
+        let (mut choices, milliseconds) = self.choices(index, &sketch);
+        choices.extend(self.head_choices(&variant, index));
         let params = match plan.site(site) {
             Some(SitePlan::Quantized { params: Some(params), .. }) => Some(Arc::new(params.clone())),
             Some(SitePlan::Quantized { scheme, bits, params: None }) => {
@@ -88,28 +90,47 @@ impl Session {
         choices::schemes(site, &self.model.graph.node(site.node).op)
     }
 
+    /// Grids per head: scored once a plan had one somewhere, before that only offered, as it takes a pass over the
+    /// calibration set to know the heads.
+    fn head_choices(&self, variant: &Variant, index: usize) -> Vec<ChoiceView> {
+        let schemes = choices::by_head(&variant.graph().sites()[index]);
+        let known = self.known_heads(variant, index);
+        let score = |scheme: &Scheme| {
+            let known = known.as_ref().map(|sketch| score(&Survey::new(sketch), scheme));
+            ChoiceView {
+                label: scheme.to_string(),
+                scheme: scheme.clone(),
+                sqnr_db: known.unwrap_or_default(),
+            }
+        };
+        schemes.iter().map(score).collect()
+    }
+
     /// Every choice at every width, from the sketch alone; and the milliseconds it took.
     pub fn choices(&self, index: usize, sketch: &Sketch) -> (Vec<ChoiceView>, f64) {
         use rayon::prelude::*;
         let start = Instant::now();
         let schemes = self.schemes(index);
         let survey = Survey::new(sketch);
-        let data = Distribution::Survey(&survey);
         let score = |scheme: &Scheme| {
-            let sqnr_db = Bits::ALL
-                .iter()
-                // Grids of another shape have a level per code: at 16 bits they cost more than all widths together.
-                .filter(|bits| scheme.family == Family::Uniform || bits.levels().is_some_and(|n| n <= 256))
-                .filter_map(|&bits| {
-                    let params = quantizer(scheme.family).fit(&data, scheme, bits).ok()?;
-                    Some((bits, predict_surveyed(&survey, &params).sqnr_db))
-                })
-                .collect();
+            let sqnr_db = score(&survey, scheme);
             ChoiceView { label: scheme.to_string(), scheme: scheme.clone(), sqnr_db }
         };
         let choices = self.pool.install(|| schemes.par_iter().map(score).collect());
         (choices, start.elapsed().as_secs_f64() * 1e3)
     }
+}
+
+/// A scheme at every width.
+fn score(survey: &Survey<'_>, scheme: &Scheme) -> Vec<(Bits, f64)> {
+    // Grids of another shape have a level per code: at 16 bits they cost more than all widths together.
+    let offered = |bits: &&Bits| scheme.family == Family::Uniform || bits.levels().is_some_and(|n| n <= 256);
+    let data = Distribution::Survey(survey);
+    let at = |&bits: &Bits| {
+        let params = quantizer(scheme.family).fit(&data, scheme, bits).ok()?;
+        Some((bits, predict_surveyed(survey, &params).sqnr_db))
+    };
+    Bits::ALL.iter().filter(offered).filter_map(at).collect()
 }
 
 fn summary(site: &SiteId, role: crate::terms::Role, sketch: &Sketch) -> SiteSummary {

@@ -131,6 +131,32 @@ impl Session {
         })
     }
 
+    /// Runs the samples on the weights that an export was made of: what full precision means from then on.
+    /// `progress(done, total)` is called on this thread.
+    pub fn compare_with(
+        &self,
+        original: &Self,
+        cancel: &Cancel,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<(), SessionError> {
+        let set = self.samples.as_ref().ok_or(SessionError::NoSamples)?;
+        let (mut done, total) = (0, set.len());
+        self.workers.for_each(
+            total,
+            |index| {
+                let inputs = original.sample_inputs(set, index, None)?;
+                let answer = original.full(index, &inputs.values, inputs.geometry.as_ref(), cancel)?;
+                lock(&self.reference).insert(index, answer);
+                Ok::<_, SessionError>(())
+            },
+            |_, ()| {
+                done += 1;
+                progress(done, total);
+                Ok(())
+            },
+        )
+    }
+
     fn evaluate_by(
         &self,
         fitted: &FittedPlan,
@@ -180,7 +206,8 @@ impl Session {
     ) -> Result<One, SessionError> {
         let inputs = self.sample_inputs(set, index, None)?;
         let full = self.full(index, &inputs.values, inputs.geometry.as_ref(), cancel)?;
-        let quantized = if fitted.params.iter().all(Option::is_none) {
+        // Weights of an export are quantized whatever the plan says.
+        let quantized = if fitted.params.iter().all(Option::is_none) && !self.weights_rewritten {
             Arc::clone(&full)
         } else {
             Arc::new(self.answer(&fitted.variant.engine, &inputs, quantization, cancel)?)

@@ -12,6 +12,10 @@ use crate::plan::Plan;
 use crate::quantizer::{Family, Params, quantizer};
 use crate::terms::Slot;
 
+const PLAN: &str = "plan.json";
+const WEIGHTS: &str = "weights.safetensors";
+const REPORT: &str = "report.md";
+
 /// Which files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
@@ -26,6 +30,12 @@ pub struct Parts {
 impl Parts {
     /// Everything.
     pub const ALL: Self = Self { plan: true, weights: true, report: true };
+
+    /// The files that these parts are in a folder.
+    pub fn files(self, folder: &Path) -> Vec<PathBuf> {
+        let names = [(self.plan, PLAN), (self.weights, WEIGHTS), (self.report, REPORT)];
+        names.iter().filter(|(wanted, _)| *wanted).map(|(_, name)| folder.join(name)).collect()
+    }
 }
 
 /// What was written.
@@ -53,17 +63,17 @@ impl Session {
         let plan = with_metrics(&fitted.plan, evaluation);
         let mut files = Vec::new();
         if parts.plan {
-            let path = folder.join("plan.json");
+            let path = folder.join(PLAN);
             plan.write(&path)?;
             files.push(path);
         }
         if parts.weights {
-            let path = folder.join("weights.safetensors");
+            let path = folder.join(WEIGHTS);
             write_weights(&path, Self::weight_entries(fitted)?).map_err(ExportError::from)?;
             files.push(path);
         }
         if parts.report {
-            let path = folder.join("report.md");
+            let path = folder.join(REPORT);
             let text = crate::export::report::write(&crate::export::report::Report {
                 session: self,
                 plan: &plan,
@@ -123,8 +133,9 @@ fn codes(graph: &Graph, index: usize, params: &Params) -> Result<Payload<'static
     };
     let param = graph.weight_of(site.node).ok_or_else(|| failed("the layer has no weight"))?;
     let mut values = param.data.to_vec();
-    params.check(site.layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-    quantizer(params.scheme.family).fake_quantize(&mut values, site.layout, params);
+    let layout = site.layout_of(params.scheme.granularity);
+    params.check(layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
+    quantizer(params.scheme.family).fake_quantize(&mut values, layout, params);
     let rows = site.layout.channels;
     let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
     let coded = match params.scheme.family {

@@ -8,8 +8,8 @@ use super::{Session, SessionError, lock};
 use crate::exec::Quantization;
 use crate::plan::{Budget, CalibrationRef, LayerCost, Plan, SitePlan, budget};
 use crate::quantizer::{
-    Distribution, Family, Params, Prediction, QuantizerError, Scheme, Survey, predict, predict_surveyed,
-    quantizer,
+    Distribution, Family, Granularity, Params, Prediction, QuantizerError, Scheme, Survey, predict,
+    predict_surveyed, quantizer,
 };
 use crate::stats::Sketch;
 use crate::terms::{Bits, SiteId, Slot};
@@ -89,18 +89,25 @@ impl Session {
         if let Some(found) = lock(&self.fits).get(&key) {
             return Ok(Arc::clone(found));
         }
-        let Some(sketch) = self.sketch_in(variant, index)? else {
+        let Some(sketch) = self.sketch_of(variant, index, scheme.granularity)? else {
             return Err(SessionError::NotCalibrated { site: site.id.to_string() });
         };
         check_fits(scheme.family, &sketch)
             .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
         let survey = Survey::new(&sketch);
         let data = match variant.graph().weight_of(site.node) {
-            Some(param) if weight => Distribution::Raw { values: &param.data, layout: site.layout },
+            Some(param) if weight => {
+                Distribution::Raw { values: &param.data, layout: site.layout_of(scheme.granularity) }
+            }
             _ => Distribution::Survey(&survey),
         };
         let failed = |source: QuantizerError| SessionError::Fit { site: site.id.to_string(), source };
-        let params = quantizer(scheme.family).fit(&data, scheme, bits).map_err(failed)?;
+        // Without heads there is one grid.
+        let shared = Scheme { granularity: Granularity::Tensor, ..scheme.clone() };
+        let has_heads = site.heads.is_some() || scheme.granularity != Granularity::Head;
+        let fitted_as = if has_heads { scheme } else { &shared };
+        let mut params = quantizer(scheme.family).fit(&data, fitted_as, bits).map_err(failed)?;
+        params.scheme.granularity = scheme.granularity;
         let prediction = predict_surveyed(&survey, &params);
         let fit = Arc::new(Fit { params: Arc::new(params), prediction });
         lock(&self.fits).insert(key, Arc::clone(&fit));
@@ -112,6 +119,8 @@ impl Session {
     pub fn fit_plan(&self, plan: &Plan) -> Result<FittedPlan, SessionError> {
         use rayon::prelude::*;
         let plan = self.fit_rewrites(plan)?;
+        let fitted_here =
+            plan.sites().any(|(_, site)| matches!(site, SitePlan::Quantized { params: None, .. }));
         let variant = self.variant(&plan.rewrites)?;
         let graph = variant.graph();
         let mut fitted: Vec<Option<Known>> = vec![None; graph.sites().len()];
@@ -146,7 +155,8 @@ impl Session {
                 params.push(None);
             }
         }
-        if let Some(stats) = self.stats() {
+        // A plan that came with all its parameters was fitted on another day's calibration.
+        if let Some(stats) = self.stats().filter(|_| fitted_here) {
             plan.calibration = Some(CalibrationRef {
                 fingerprint: stats.fingerprint.clone(),
                 samples: stats.samples.len() as u64,
@@ -179,9 +189,10 @@ impl Session {
             SitePlan::Float => None,
             SitePlan::Quantized { params: Some(params), .. } => {
                 params
-                    .check(site.layout)
+                    .check(site.layout_of(params.scheme.granularity))
                     .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-                let predicted = self.sketch_in(variant, index)?.map(|s| predict(&s, params));
+                let predicted =
+                    self.sketch_of(variant, index, params.scheme.granularity)?.map(|s| predict(&s, params));
                 let known = (Arc::new(params.clone()), predicted.map(|p| p.sqnr_db));
                 lock(&self.given).insert(index, (variant.site_identity(index), known.clone()));
                 Some(known)

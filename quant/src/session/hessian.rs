@@ -3,6 +3,7 @@
 
 mod gradients;
 mod operands;
+mod parts;
 mod rows;
 
 use std::collections::HashMap;
@@ -30,7 +31,8 @@ struct Operand {
 /// What kind of layer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Linear or convolution, its weight in as many parts.
+    /// Linear or convolution, its weight in as many parts, each with a scale of its own: one, three of a projection to
+    /// queries, keys and values, or every row.
     Weighted { input: InputGrid, parts: usize },
     /// Queries times keys.
     Product,
@@ -43,6 +45,8 @@ enum Kind {
 struct Target {
     node: NodeId,
     kind: Kind,
+    /// How many heads have scales of their own; one of layers with weights.
+    heads: usize,
     /// Input or left operand; none: it stays in full precision.
     left: Option<Operand>,
     /// Weight or right operand.
@@ -89,45 +93,50 @@ impl Target {
                 Some(SitePlan::Quantized { .. }) => None,
             }
         };
-        let signed = |operand: &Operand, shared: bool| {
-            operand.scheme.family == Family::Uniform
-                && operand.scheme.symmetric
-                && (!shared || operand.scheme.granularity == Granularity::Tensor)
+        let is_signed =
+            |operand: &Operand| operand.scheme.family == Family::Uniform && operand.scheme.symmetric;
+        let shared = |operand: &Operand| operand.scheme.granularity == Granularity::Tensor;
+        let heads = |operand: &Operand| match graph.sites()[operand.site].heads {
+            Some(heads) if operand.scheme.granularity == Granularity::Head => heads.channels,
+            _ => 1,
         };
+        let by_head =
+            |operand: &Operand| is_signed(operand) && operand.scheme.granularity != Granularity::Channel;
         let twin = |operand: &Operand, family: Family| {
             operand.scheme.family == family && operand.scheme.granularity == Granularity::Tensor
         };
         let op = &graph.node(node).op;
-        let (kind, left, right) = match op {
+        let (kind, heads, left, right) = match op {
             Op::Linear { .. } | Op::Conv { .. } => {
                 let (left, right) = (operand(Slot::Input)?, operand(Slot::Weight)??);
                 let input = match &left {
                     None => InputGrid::Float,
-                    Some(left) if signed(left, true) => InputGrid::Signed,
+                    Some(left) if is_signed(left) && shared(left) => InputGrid::Signed,
                     Some(left) if twin(left, Family::DrqGelu) => InputGrid::TwinGelu,
                     Some(_) => return None,
                 };
                 let grouped = matches!(op, Op::Conv { geometry, .. } if geometry.groups != 1);
-                if grouped || !signed(&right, false) {
+                if grouped || !is_signed(&right) {
                     return None;
                 }
-                let shared = right.scheme.granularity == Granularity::Tensor;
-                let parts = if shared { 1 } else { graph.weight_of(node)?.shape[0] };
-                (Kind::Weighted { input, parts }, left, right)
+                let rows = graph.weight_of(node)?.shape[0];
+                let parts = if shared(&right) { parts::of(graph, node) } else { rows };
+                (Kind::Weighted { input, parts }, 1, left, right)
             }
             Op::MatMul { .. } => {
                 let (left, right) = (operand(Slot::Lhs)??, operand(Slot::Rhs)??);
                 let kind = match () {
-                    () if !signed(&right, true) => return None,
-                    () if signed(&left, true) => Kind::Product,
+                    () if !by_head(&right) => return None,
+                    // Both are searched in turn, head by head.
+                    () if by_head(&left) && heads(&left) == heads(&right) => Kind::Product,
                     () if twin(&left, Family::DrqSoftmax) => Kind::Attention,
                     () => return None,
                 };
-                (kind, Some(left), right)
+                (kind, heads(&right), Some(left), right)
             }
             _ => return None,
         };
-        Some(Self { node, kind, left, right })
+        Some(Self { node, kind, heads, left, right })
     }
 
     fn released(&self) -> bool {
@@ -140,8 +149,11 @@ impl Target {
 
     /// The parameters of both operands from the scales that were found.
     fn decide(&self, left: Option<Params>, right: &[f32]) -> Decision {
-        let right =
-            (self.right.site, signed_params(&self.right.scheme, self.right.bits, right, self.codes()));
+        let mut scheme = self.right.scheme.clone();
+        if scheme.granularity == Granularity::Tensor && right.len() > 1 {
+            scheme = scheme.per_channel();
+        }
+        let right = (self.right.site, signed_params(&scheme, self.right.bits, right, self.codes()));
         let left = self.left.as_ref().map(|operand| operand.site).zip(left);
         left.into_iter().chain([right]).map(|(site, params)| (site, Arc::new(params))).collect()
     }
@@ -167,7 +179,8 @@ impl Target {
                     InputGrid::TwinGelu => twin_gelu_params(&left.scheme, left.bits, found.input),
                     _ => signed_params(&left.scheme, left.bits, &[found.input], codes),
                 });
-                Ok(Some(self.decide(left, &found.weight)))
+                let rows = graph.weight_of(self.node).map_or(1, |weight| weight.shape[0]);
+                Ok(Some(self.decide(left, &parts::by_row(found.weight, rows))))
             }
             Kind::Product | Kind::Attention => {
                 let Some(left) = &self.left else { return Ok(None) };

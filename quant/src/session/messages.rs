@@ -90,6 +90,8 @@ pub enum Request {
         plan: Arc<Plan>,
         /// Where to.
         folder: PathBuf,
+        /// Whether files that this session has not written may be replaced; else the answer is [`Event::Occupied`].
+        replace: bool,
     },
     /// Write only the plan; answers with [`Event::Saved`].
     Save {
@@ -97,6 +99,8 @@ pub enum Request {
         plan: Arc<Plan>,
         /// The file.
         path: PathBuf,
+        /// As for [`Request::Export`].
+        replace: bool,
     },
     /// Keep `plan` in the journal so that it survives a crash; one that names no site clears the journal. No answer.
     Journal {
@@ -182,6 +186,14 @@ pub enum Event {
         /// The file.
         path: PathBuf,
     },
+    /// Nothing was written, because these files are there and are not of this session. The request, sent again as it
+    /// comes back, replaces them.
+    Occupied {
+        /// What was asked for, now with leave to replace.
+        request: Box<Request>,
+        /// The files.
+        files: Vec<PathBuf>,
+    },
     /// A job ended early because it was cancelled.
     Cancelled {
         /// Which job.
@@ -194,6 +206,8 @@ pub enum Event {
         /// For people.
         message: String,
     },
+    /// The answer to [`Request::Quit`]: all that was to be kept is on the disk.
+    Ended,
     /// Something the user should know, e.g. a word the model does not know.
     Warning {
         /// For people.
@@ -392,8 +406,8 @@ pub struct SampleView {
     pub text: String,
     /// Whether the sentence is the sample's own (then the truth applies).
     pub own_text: bool,
-    /// Words the tokenizer does not know.
-    pub unknown_words: Vec<String>,
+    /// What a person should know about the sentence: words that the model does not know, an end that it does not read.
+    pub warnings: Vec<String>,
     /// The picture, if there is one.
     pub picture: Option<Arc<Picture>>,
     /// Truth, if the sample has one and the sentence is its own.

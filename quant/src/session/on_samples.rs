@@ -119,7 +119,7 @@ impl Session {
             .enumerate()
             .map(|(sample, value)| Batch {
                 values: value.as_slice(),
-                layout: site.layout,
+                layout: site.layout_of(scheme.granularity),
                 product: other(sample),
             })
             .collect();

@@ -138,7 +138,7 @@ mod tests {
             sample: 0,
             text: String::new(),
             own_text: true,
-            unknown_words: Vec::new(),
+            warnings: Vec::new(),
             picture: None,
             truth: None,
             full_precision: Answer::Letters("a".to_owned()),

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use super::messages::{Generation, OutputView, SampleView};
 use super::{FittedPlan, Session, SessionError, lock};
-use crate::data::TextWarning;
 use crate::eval::answer::{Answer, Match, Vector};
 use crate::eval::metrics::sqnr_db;
 use crate::exec::{Cancel, Quantization};
@@ -49,20 +48,11 @@ impl Session {
         let standing = |found: Option<Match>| found.map(|found| found.standing());
         let with_truth =
             |answer: &Answer| standing(inputs.truth.as_ref().and_then(|truth| answer.compare(truth)));
-        let unknown_words = inputs
-            .warnings
-            .iter()
-            .filter_map(|w| match w {
-                TextWarning::UnknownWords(words) => Some(words.clone()),
-                TextWarning::Truncated { .. } => None,
-            })
-            .flatten()
-            .collect();
         Ok(SampleView {
             generation,
             sample: index,
             own_text: text.is_none(),
-            unknown_words,
+            warnings: inputs.warnings.iter().map(ToString::to_string).collect(),
             picture,
             full_precision_score: with_truth(&full),
             quantized_score: with_truth(&quantized),

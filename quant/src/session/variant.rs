@@ -8,6 +8,7 @@ use super::{Session, SessionError, calibrate, lock};
 use crate::exec::Engine;
 use crate::graph::{Graph, RewriteKind};
 use crate::plan::Rewrite;
+use crate::quantizer::Granularity;
 use crate::stats::Sketch;
 use crate::terms::Slot;
 
@@ -29,6 +30,8 @@ pub(super) struct Variant {
     weights: Vec<Option<Arc<Sketch>>>,
     /// Sketches of activations that changed, once somebody asked.
     activations: Mutex<Option<Arc<BySite>>>,
+    /// Sketches of all operands that have heads, seen by head, once somebody asked.
+    heads: Mutex<Option<Arc<BySite>>>,
 }
 
 impl Variant {
@@ -41,6 +44,7 @@ impl Variant {
             weights: calibrate::weight_sketches(graph, |_| true)?,
             engine,
             activations: Mutex::default(),
+            heads: Mutex::default(),
         })
     }
 
@@ -107,7 +111,8 @@ impl Session {
             .collect::<Vec<bool>>();
         let weights = calibrate::weight_sketches(&graph, |site| changed[site])?;
         let engine = self.base.engine.rewritten(Arc::new(graph));
-        let made = Arc::new(Variant { identity, engine, changed, weights, activations: Mutex::default() });
+        let (activations, heads) = Default::default();
+        let made = Arc::new(Variant { identity, engine, changed, weights, activations, heads });
         let mut kept = lock(&self.variants);
         // Another lane may have made the same meanwhile; its sites are observed once for both.
         if let Some(found) = kept.iter().find(|v| v.identity == identity) {
@@ -140,11 +145,41 @@ impl Session {
         let found = if let Some(found) = &*known {
             Arc::clone(found)
         } else {
-            let seen = Arc::new(self.observe_sites(&variant.engine, |i| variant.changed[i])?);
+            let seen =
+                Arc::new(self.observe_sites(&variant.engine, Granularity::Channel, |i| variant.changed[i])?);
             *known = Some(Arc::clone(&seen));
             seen
         };
         Ok(found.get(&site).cloned())
+    }
+
+    /// The sketch that a grid of this granularity is fitted on. Heads are observed in a pass of their own over the
+    /// calibration set the first time one is asked for: few plans look at them.
+    pub(super) fn sketch_of(
+        &self,
+        variant: &Variant,
+        site: usize,
+        granularity: Granularity,
+    ) -> Result<Option<Arc<Sketch>>, SessionError> {
+        let sites = variant.graph().sites();
+        let has_heads = |site: usize| sites[site].heads.is_some();
+        if granularity != Granularity::Head || !has_heads(site) || self.stats().is_none() {
+            return self.sketch_in(variant, site);
+        }
+        let mut known = lock(&variant.heads);
+        let found = if let Some(found) = &*known {
+            Arc::clone(found)
+        } else {
+            let seen = Arc::new(self.observe_sites(&variant.engine, Granularity::Head, has_heads)?);
+            *known = Some(Arc::clone(&seen));
+            seen
+        };
+        Ok(found.get(&site).cloned())
+    }
+
+    /// The same if that takes no pass over the calibration set.
+    pub(super) fn known_heads(&self, variant: &Variant, site: usize) -> Option<Arc<Sketch>> {
+        lock(&variant.heads).as_ref()?.get(&site).cloned()
     }
 
     /// The sketch of a weight of the model as it was opened.
@@ -155,5 +190,6 @@ impl Session {
     /// Forgets what was observed on another calibration set.
     pub(super) fn forget_variants(&self) {
         lock(&self.variants).clear();
+        *lock(&self.base.heads) = None;
     }
 }

@@ -6,7 +6,9 @@
 
 mod measure;
 mod why;
+mod write;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::messages::{Event, Job, LayerView, ModelView, PlanView, Request, SampleInfo, SetView, SiteView};
 use super::recent::Recent;
-use super::{Evaluation, FittedPlan, Options, Parts, Session, SessionError, choices, lock};
+use super::{Evaluation, FittedPlan, Options, Session, SessionError, choices, lock};
 use crate::eval::metrics::Scores;
 use crate::eval::search::Front;
 use crate::exec::Cancel;
@@ -49,8 +51,10 @@ pub fn start(options: Options, journal: Option<PathBuf>) -> SessionHandle {
 /// What the lanes share.
 struct Shared {
     session: Session,
-    events: Sender<Event>,
     journal: OnceLock<Journal>,
+    /// Files that were written here; they may be written again.
+    written: Mutex<HashSet<PathBuf>>,
+    events: Sender<Event>,
     recent: Recent,
     /// What the last search found.
     front: Mutex<Option<Arc<Front>>>,
@@ -110,8 +114,9 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
     };
     let shared = Arc::new(Shared {
         session,
-        events: outgoing.clone(),
         journal: OnceLock::new(),
+        written: Mutex::default(),
+        events: outgoing.clone(),
         recent: Recent::default(),
         front: Mutex::default(),
         running: Default::default(),
@@ -186,6 +191,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
             Request::Cancel => [LONG, EVALUATION, MEASURE].into_iter().for_each(|lane| shared.stop(lane)),
             Request::Quit => {
                 (0..shared.running.len()).for_each(|lane| shared.stop(lane));
+                shared.send(Event::Ended);
                 break;
             }
         }
@@ -309,8 +315,10 @@ fn working(shared: &Shared, requests: &Receiver<Request>) {
             Request::Evaluate { generation, plan } => {
                 (Job::Evaluation, evaluate(shared, generation, &plan, &cancel))
             }
-            Request::Export { plan, folder } => (Job::Export, export(shared, &plan, &folder, &cancel)),
-            Request::Save { plan, path } => (Job::Save, save(shared, &plan, &path)),
+            Request::Export { plan, folder, replace } => {
+                (Job::Export, write::export(shared, &plan, &folder, replace, &cancel))
+            }
+            Request::Save { plan, path, replace } => (Job::Save, write::save(shared, &plan, &path, replace)),
             _ => {
                 shared.busy.store(false, Ordering::Relaxed);
                 continue;
@@ -384,37 +392,6 @@ fn set_view(session: &Session, generation: u64, complete: bool, e: &Evaluation) 
         per_sample: e.per_sample.clone(),
         cache: session.cache_use(),
     }
-}
-
-fn export(
-    shared: &Shared,
-    plan: &Plan,
-    folder: &std::path::Path,
-    cancel: &Cancel,
-) -> Result<(), SessionError> {
-    let session = &shared.session;
-    let fitted = fit(session, plan)?;
-    let mut report = reporter(shared, Job::Export);
-    let progress = |done, total, _: &dyn Fn() -> Evaluation| {
-        report(done, total);
-    };
-    let evaluation = match session.samples() {
-        Some(_) => Some(session.evaluate(&fitted, cancel, progress)?),
-        None => None,
-    };
-    let exported = session.export(&fitted, evaluation.as_ref(), folder, Parts::ALL)?;
-    shared.send(Event::Exported { files: exported.files });
-    Ok(())
-}
-
-fn save(shared: &Shared, plan: &Plan, path: &std::path::Path) -> Result<(), SessionError> {
-    let fitted = fit(&shared.session, plan)?;
-    fitted.plan.write(path)?;
-    if let Some(journal) = shared.journal.get() {
-        let _ = journal.clear();
-    }
-    shared.send(Event::Saved { path: path.to_owned() });
-    Ok(())
 }
 
 /// The model as the interface lists it.

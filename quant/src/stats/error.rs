@@ -51,7 +51,7 @@ pub enum StatsError {
         site: String,
     },
     /// The file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// The file.
         path: PathBuf,

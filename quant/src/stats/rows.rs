@@ -1,5 +1,6 @@
 //! A sample of rows: one value of every channel, at places drawn from everything that was seen.
 
+use crate::exec::kernels::dispatch::multiversion;
 use crate::terms::Layout;
 use std::cmp::Ordering;
 
@@ -9,53 +10,54 @@ const MOST_VALUES: usize = 1 << 16;
 const ROWS: std::ops::RangeInclusive<usize> = 32..=2048;
 /// One in so many more rows than are kept are there before the highest go.
 const SPARE: usize = 4;
+/// Rows whose priorities are drawn together.
+const PART: usize = 64;
 /// Values of a call that its number is made of.
 const SEEN: usize = 64;
 /// Odd constants of `splitmix64` (Steele, Lea and Flood, OOPSLA 2014).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const MIX: [u64; 2] = [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
 
-/// One value of every channel.
-#[derive(Debug, Clone)]
-struct Row {
-    priority: u64,
-    values: Box<[f32]>,
-}
-
-/// The rows of least priority of all that were seen.
+/// The rows of least priority of all that were seen; a row is one value of every channel.
 ///
 /// The priority of a row is a pseudo-random number that depends on its place in the call and on some of the values of the
 /// call: every row is as likely to stay as any other, and what stays does not depend on the order of the calls or of the
 /// merges. Values are kept as they are, non-finite ones included.
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
+    channels: usize,
     /// The rows that are kept and some more, in any order.
-    candidates: Vec<Row>,
+    candidates: Vec<Candidate>,
+    /// Of the candidates by their slots, and what stood in slots that are free.
+    values: Vec<f32>,
+    free: Vec<u32>,
     most: usize,
     /// A row of a higher priority is none of the least.
     bar: u64,
 }
 
-impl Row {
-    /// By priority; rows of one priority by their bits, so that it does not matter which came first.
-    fn order(&self, other: &Self) -> Ordering {
-        let bits = |row: &Self| row.values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        self.priority.cmp(&other.priority).then_with(|| bits(self).cmp(&bits(other)))
-    }
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    priority: u64,
+    slot: u32,
 }
 
 /// Equal when the bits of the rows that are kept are: a NaN is itself.
 impl PartialEq for Rows {
     fn eq(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.kept(), other.kept());
-        ours.len() == theirs.len() && ours.iter().zip(&theirs).all(|(a, b)| a.order(b) == Ordering::Equal)
+        let same = |(a, b): (&Candidate, &Candidate)| {
+            a.priority == b.priority && in_order(self.row(*a), other.row(*b)) == Ordering::Equal
+        };
+        ours.len() == theirs.len() && ours.iter().zip(&theirs).all(same)
     }
 }
 
 impl Rows {
     /// None yet, of `channels` values each.
     pub(super) fn new(channels: usize) -> Self {
-        Self { candidates: Vec::new(), most: Self::most(channels), bar: u64::MAX }
+        let (candidates, values, free) = Default::default();
+        Self { channels, candidates, values, free, most: Self::most(channels), bar: u64::MAX }
     }
 
     /// Rows that are kept of `channels` values each.
@@ -69,16 +71,27 @@ impl Rows {
         if !fits || priorities.len() > Self::most(channels) {
             return None;
         }
-        let row = |(&priority, row): (&u64, &[f32])| Row { priority, values: row.into() };
-        let kept: Vec<Row> = priorities.iter().zip(values.chunks_exact(channels)).map(row).collect();
-        let ordered = kept.windows(2).all(|pair| pair[0].order(&pair[1]) != Ordering::Greater);
-        ordered.then(|| Self { candidates: kept, ..Self::new(channels) })
+        let candidates =
+            priorities.iter().zip(0..).map(|(&priority, slot)| Candidate { priority, slot }).collect();
+        let rows = Self { candidates, values: values.to_vec(), ..Self::new(channels) };
+        let ordered = rows.candidates.is_sorted_by(|a, b| rows.order(*a, *b) != Ordering::Greater);
+        ordered.then_some(rows)
+    }
+
+    /// The values of a candidate.
+    fn row(&self, candidate: Candidate) -> &[f32] {
+        row_of(&self.values, self.channels, candidate)
+    }
+
+    /// By priority; rows of one priority by their bits, so that it does not matter which came first.
+    fn order(&self, a: Candidate, b: Candidate) -> Ordering {
+        a.priority.cmp(&b.priority).then_with(|| in_order(self.row(a), self.row(b)))
     }
 
     /// The rows of least priority in their order.
-    fn kept(&self) -> Vec<&Row> {
-        let mut rows: Vec<&Row> = self.candidates.iter().collect();
-        rows.sort_unstable_by(|a, b| a.order(b));
+    fn kept(&self) -> Vec<Candidate> {
+        let mut rows = self.candidates.clone();
+        rows.sort_unstable_by(|a, b| self.order(*a, *b));
         rows.truncate(self.most);
         rows
     }
@@ -86,47 +99,93 @@ impl Rows {
     /// Priorities, ascending, and values row after row.
     pub(super) fn parts(&self) -> (Vec<u64>, Vec<f32>) {
         let rows = self.kept();
-        let values = rows.iter().flat_map(|row| row.values.iter().copied()).collect();
+        let values = rows.iter().flat_map(|row| self.row(*row).iter().copied()).collect();
         (rows.iter().map(|row| row.priority).collect(), values)
     }
 
     /// The values of every channel.
-    pub(super) fn by_channel(&self, channels: usize) -> Vec<Vec<f32>> {
+    pub(super) fn by_channel(&self) -> Vec<Vec<f32>> {
         let rows = self.kept();
-        let of = |c: usize| rows.iter().filter_map(|row| row.values.get(c).copied()).collect();
-        (0..channels).map(of).collect()
+        let of = |c: usize| rows.iter().filter_map(|row| self.row(*row).get(c).copied()).collect();
+        (0..self.channels).map(of).collect()
     }
 
     /// Takes the rows of one call into account.
     pub(super) fn observe(&mut self, values: &[f32], layout: Layout) {
         let seed = seed(values);
         let Layout { channels, inner, .. } = layout;
-        for at in 0..layout.outer * inner {
-            let priority = mixed(seed.wrapping_add((at as u64).wrapping_mul(GOLDEN)));
-            if priority > self.bar {
+        let rows = layout.outer * inner;
+        let mut priorities = [0; PART];
+        for start in (0..rows).step_by(PART) {
+            let priorities = &mut priorities[..PART.min(rows - start)];
+            if !draw(seed, start as u64, self.bar, priorities) {
                 continue;
             }
-            let first = at / inner * channels * inner + at % inner;
-            let values = values[first..].iter().step_by(inner).take(channels).copied().collect();
-            self.insert(Row { priority, values });
+            for (at, &priority) in (start..).zip(priorities.iter()) {
+                if priority <= self.bar {
+                    let first = at / inner * channels * inner + at % inner;
+                    if inner == 1 {
+                        self.insert(priority, values[first..first + channels].iter().copied());
+                    } else {
+                        self.insert(priority, values[first..].iter().step_by(inner).take(channels).copied());
+                    }
+                }
+            }
         }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         for row in &other.candidates {
             if row.priority <= self.bar {
-                self.insert(row.clone());
+                self.insert(row.priority, other.row(*row).iter().copied());
             }
         }
     }
 
-    fn insert(&mut self, row: Row) {
-        self.candidates.push(row);
+    /// Puts a row among the candidates; when they are too many, those that cannot stay leave their slots.
+    fn insert(&mut self, priority: u64, row: impl Iterator<Item = f32>) {
+        let slot = if let Some(slot) = self.free.pop() {
+            let first = slot as usize * self.channels;
+            self.values[first..first + self.channels].iter_mut().zip(row).for_each(|(to, from)| *to = from);
+            slot
+        } else {
+            self.values.extend(row);
+            self.candidates.len() as u32
+        };
+        self.candidates.push(Candidate { priority, slot });
         if self.candidates.len() >= self.most + self.most / SPARE {
-            let (_, last, _) = self.candidates.select_nth_unstable_by(self.most - 1, Row::order);
+            let (values, channels) = (&self.values, self.channels);
+            let order = |a: &Candidate, b: &Candidate| {
+                let values = || in_order(row_of(values, channels, *a), row_of(values, channels, *b));
+                a.priority.cmp(&b.priority).then_with(values)
+            };
+            let (_, last, _) = self.candidates.select_nth_unstable_by(self.most - 1, order);
             self.bar = last.priority;
-            self.candidates.truncate(self.most);
+            self.free.extend(self.candidates.drain(self.most..).map(|gone| gone.slot));
         }
+    }
+}
+
+/// The values of a candidate among all.
+fn row_of(values: &[f32], channels: usize, candidate: Candidate) -> &[f32] {
+    let first = candidate.slot as usize * channels;
+    &values[first..first + channels]
+}
+
+/// By their bits.
+fn in_order(a: &[f32], b: &[f32]) -> Ordering {
+    a.iter().map(|x| x.to_bits()).cmp(b.iter().map(|x| x.to_bits()))
+}
+
+multiversion! {
+    /// The priorities of rows from `start` on, and whether one of them is at most `bar`.
+    fn draw(seed: u64, start: u64, bar: u64, priorities: &mut [u64]) -> bool {
+        let mut least = u64::MAX;
+        for (at, priority) in priorities.iter_mut().enumerate() {
+            *priority = mixed(seed.wrapping_add((start + at as u64).wrapping_mul(GOLDEN)));
+            least = least.min(*priority);
+        }
+        least <= bar
     }
 }
 
@@ -138,6 +197,7 @@ fn seed(values: &[f32]) -> u64 {
 }
 
 /// The output function of `splitmix64`.
+#[inline(always)]
 fn mixed(mut bits: u64) -> u64 {
     bits = bits.wrapping_add(GOLDEN);
     bits = (bits ^ (bits >> 30)).wrapping_mul(MIX[0]);
@@ -157,7 +217,7 @@ mod tests {
         let mut rows = Rows::new(channels);
         // Channels of four values in a block.
         rows.observe(&few, Layout { outer: 1, channels, inner: 4 });
-        let mut second = rows.by_channel(channels)[1].clone();
+        let mut second = rows.by_channel()[1].clone();
         second.sort_by(f32::total_cmp);
         assert_eq!(second, [4.0, 5.0, 6.0, 7.0]);
 
@@ -171,7 +231,7 @@ mod tests {
         let (priorities, values) = rows.parts();
         assert_eq!(priorities.len(), 2048);
         assert!(values.chunks(3).all(|row| row[0] == row[1] && row[1] == row[2]));
-        let mut all = rows.by_channel(channels).remove(0);
+        let mut all = rows.by_channel().remove(0);
         all.sort_by(f32::total_cmp);
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
         for call in 0..10 {

@@ -278,7 +278,7 @@ impl Sketch {
     /// Finite values of every channel that were drawn from all of it, and whether they are all; `None` without a sample.
     pub(crate) fn channel_samples(&self) -> Option<(Vec<Vec<f32>>, bool)> {
         let rows = self.rows.as_ref()?;
-        let mut samples = rows.by_channel(self.channels());
+        let mut samples = rows.by_channel();
         let drawn = samples.first().map_or(0, Vec::len) as u64;
         for values in &mut samples {
             values.retain(|x| x.is_finite());

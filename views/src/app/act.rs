@@ -74,6 +74,10 @@ impl App {
                 self.overlays.push(Overlay::Bits(place));
                 Vec::new()
             }
+            Action::Zoom => {
+                self.zoomed = !self.zoomed;
+                Vec::new()
+            }
             Action::Float => self.toggle_float(),
             Action::Choose => {
                 if let Some(digit) = key.and_then(Key::digit) {
@@ -268,7 +272,8 @@ impl App {
 
     /// Brings a pane's tab up because it now shows something new; the focus stays.
     fn reveal(&mut self, pane: Pane) -> Vec<Effect> {
-        if self.focus != Pane::Layers && self.focus != pane {
+        // A zoomed pane covers what is to be seen.
+        if self.zoomed || (self.focus != Pane::Layers && self.focus != pane) {
             self.focus = pane;
         }
         self.tab = pane;

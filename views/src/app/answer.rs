@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bitloupe_quant::plan::Plan;
 use bitloupe_quant::session::messages::{Event, Job, ModelView, Request, SampleView, SiteSummary};
 
+use super::overlay::Overlay;
 use super::plan::PlanState;
 use super::{App, Calibration, Effect, Level, Pane, jobs};
 
@@ -83,6 +84,10 @@ impl App {
                 }
                 return effects;
             }
+            Event::Occupied { request, files } => {
+                self.jobs.end(if matches!(*request, Request::Save { .. }) { Job::Save } else { Job::Export });
+                self.overlays.push(Overlay::Replace { request: *request, files });
+            }
             // A newer evaluation stops the one that runs; that is no news, and the newer one goes on.
             Event::Cancelled { job: Job::Evaluation } if !self.cancelling => {}
             Event::Cancelled { job } => {
@@ -92,11 +97,16 @@ impl App {
             }
             Event::Failed { job, message } => {
                 self.jobs.end(job);
-                if job == Job::Save {
-                    self.leaving = false;
+                match job {
+                    Job::Save => self.leaving = false,
+                    // What was there is of another sample, sentence or plan.
+                    Job::Sample if self.model.is_some() => self.sample_failure = Some(message.clone()),
+                    _ => {}
                 }
                 self.note(Level::Error, message);
             }
+            // Nobody looks any more.
+            Event::Ended => {}
             Event::Warning { message } => self.note(Level::Warning, message),
         }
         Vec::new()
@@ -170,9 +180,11 @@ impl App {
         if sample.generation >= self.shown_generation {
             self.jobs.end(Job::Sample);
         }
-        if !sample.unknown_words.is_empty() && sample.generation >= self.shown_generation {
-            let words = sample.unknown_words.join(", ");
-            self.note(Level::Warning, format!("the model does not know: {words}"));
+        if sample.generation >= self.shown_generation {
+            self.sample_failure = None;
+            for warning in &sample.warnings {
+                self.note(Level::Warning, warning.as_str());
+            }
         }
         self.shown = Some(sample);
         vec![Effect::WakeAfter(super::edit::IDLE)]

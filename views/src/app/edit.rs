@@ -1,6 +1,7 @@
 //! Edits of the plan and the requests that follow from them.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,6 +167,7 @@ impl App {
         }
         let generation = self.next_generation();
         self.shown_generation = generation;
+        self.sample_failure = None;
         self.jobs.start(Job::Sample);
         let text = self.typed_sentence().map(str::to_owned);
         // Before the calibration a plan cannot be fitted: the full-precision mask is there to look at meanwhile.
@@ -218,14 +220,16 @@ impl App {
         self.jobs.start(Job::Save);
         let path = self.setup.plan_path.clone();
         self.plan.mark_saving();
-        vec![Effect::Send(Request::Save { plan: self.written_plan(), path })]
+        // The file that the plan was opened from is meant to be written.
+        let replace = self.setup.initial_plan.as_ref().is_some_and(|(from, _)| path == Path::new(from));
+        vec![Effect::Send(Request::Save { plan: self.written_plan(), path, replace })]
     }
 
     /// Writes the export files.
     pub(super) fn export(&mut self) -> Vec<Effect> {
         self.jobs.start(Job::Export);
         let folder = self.setup.export_folder.clone();
-        vec![Effect::Send(Request::Export { plan: self.written_plan(), folder })]
+        vec![Effect::Send(Request::Export { plan: self.written_plan(), folder, replace: false })]
     }
 
     /// The plan with its parameters if they are known.

@@ -1,8 +1,10 @@
 //! What can lie over the panes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bitloupe_quant::plan::Plan;
+use bitloupe_quant::session::messages::Request;
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 use tui_input::Input;
@@ -66,6 +68,13 @@ pub enum Overlay {
     Sentence(Input),
     /// Leaving with an unsaved plan.
     ConfirmQuit,
+    /// Writing over files that others have made.
+    Replace {
+        /// Writes them.
+        request: Request,
+        /// The files that are there.
+        files: Vec<PathBuf>,
+    },
     /// The list of messages; lines scrolled up from the newest.
     Messages(usize),
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use bitloupe_quant::session::messages::{Job, Request};
 use crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
 use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
 
 use super::overlay::{Finder, Overlay};
-use super::{App, Effect};
+use super::{App, Effect, Level};
 use crate::command::{Action, COMMANDS};
 use crate::view::bits_offered;
 
@@ -47,6 +48,7 @@ impl App {
             Overlay::Filter { input, before } => self.filter_key(input, before, key, &mut effects),
             Overlay::Sentence(input) => self.sentence_key(input, key, &mut effects),
             Overlay::ConfirmQuit => self.quit_key(key, &mut effects),
+            Overlay::Replace { request, .. } => self.replace_key(request, key, &mut effects),
             Overlay::Messages(scroll) => messages_key(scroll, key, self.notes.len()),
         };
         match outcome {
@@ -141,6 +143,27 @@ impl App {
                 effects.extend(self.save());
             }
             KeyCode::Char('n') | KeyCode::Esc => {}
+            _ => return Outcome::Keep,
+        }
+        Outcome::Close
+    }
+
+    fn replace_key(&mut self, request: &Request, key: KeyEvent, effects: &mut Vec<Effect>) -> Outcome {
+        let save = matches!(request, Request::Save { .. });
+        match key.code {
+            KeyCode::Char('y') => {
+                self.jobs.start(if save { Job::Save } else { Job::Export });
+                if save {
+                    self.plan.mark_saving();
+                }
+                effects.push(Effect::Send(request.clone()));
+            }
+            KeyCode::Char('n' | 'q') | KeyCode::Esc => {
+                self.leaving = false;
+                let option = if save { "--plan" } else { "--export" };
+                let text = format!("nothing was written; start with {option} to name another place");
+                self.note(Level::Info, text);
+            }
             _ => return Outcome::Keep,
         }
         Outcome::Close

@@ -35,7 +35,7 @@ impl App {
     /// Makes everything ready for a frame of this size.
     pub fn prepare(&mut self, area: Rect) {
         self.area = area;
-        let screen = Screen::of(area, self.focus, self.tab);
+        let screen = Screen::of(area, self.focus, self.tab, self.zoomed);
         if let Some(rect) = screen.rect(Pane::Layers) {
             self.layers.page = layers_page(rect);
         }

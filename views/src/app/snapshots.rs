@@ -259,7 +259,7 @@ impl App {
         }
         self.jobs.start(Job::Export);
         let folder = self.setup.export_folder.join(folder_name(&snapshot.name));
-        vec![Effect::Send(Request::Export { plan: Arc::clone(&snapshot.plan), folder })]
+        vec![Effect::Send(Request::Export { plan: Arc::clone(&snapshot.plan), folder, replace: false })]
     }
 
     /// What is known of the plan now.

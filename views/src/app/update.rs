@@ -94,7 +94,7 @@ impl App {
             }
             return Vec::new();
         }
-        let screen = Screen::of(self.area, self.focus, self.tab);
+        let screen = Screen::of(self.area, self.focus, self.tab, self.zoomed);
         let at = Position::new(mouse.column, mouse.row);
         if wheel.is_none() && screen.header.contains(at) && self.compare.is_some() {
             return self.act(Action::SwitchSide, None);

@@ -29,6 +29,15 @@ pub static COMMANDS: &[Command] = &[
         None,
         always,
     ),
+    row(
+        A::Zoom,
+        "zoom",
+        "Give the focused pane all the room, or all panes their places",
+        &["Z"],
+        Group::Move,
+        Some((16, "zoom")),
+        always,
+    ),
     row(A::FoldAll, "fold all", "Fold or unfold all groups", &["z"], Group::Move, None, open),
     row(
         A::Activation,

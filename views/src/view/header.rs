@@ -52,10 +52,11 @@ fn facts(app: &App) -> Vec<Fact> {
             Some(frame) if !app.ended => format!("{frame} "),
             _ => String::new(),
         };
+        let doing = if app.ended { "not open:" } else { "opening" };
         let name = Span::styled("bitloupe", theme.accent().patch(theme.strong()));
         facts.push(Fact {
             rank: 0,
-            spans: vec![name, Span::raw(format!("  {spinner}opening {}", app.setup.opening))],
+            spans: vec![name, Span::raw(format!("  {spinner}{doing} {}", app.setup.opening))],
         });
         return facts;
     };

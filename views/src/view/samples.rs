@@ -3,8 +3,8 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
-use ratatui::widgets::Widget;
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Paragraph, Widget, Wrap};
 
 use super::{answer, frame, text};
 use crate::app::compare::Side;
@@ -86,6 +86,15 @@ pub(super) fn draw(app: &App, area: Rect, buffer: &mut Buffer) {
     let inner = block.inner(area);
     block.render(area, buffer);
     let first = Rect { height: inner.height.min(1), ..inner };
+    if let Some(failure) = &app.sample_failure {
+        let text = Text::from(vec![
+            Line::styled("This sample could not be run.", theme.strong()),
+            Line::styled(failure.as_str(), theme.bad()),
+        ]);
+        let inner = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
+        Paragraph::new(text).wrap(Wrap { trim: true }).render(inner, buffer);
+        return;
+    }
     let Some(shown) = &app.shown else {
         let text = if app.sample_count() == 0 && app.model.is_some() {
             " no samples"

@@ -533,7 +533,11 @@ pub fn sample(
     SampleView {
         generation,
         sample: number,
-        unknown_words: text.split_whitespace().filter(|word| word.contains('z')).map(str::to_owned).collect(),
+        warnings: text
+            .split_whitespace()
+            .filter(|word| word.contains('z'))
+            .map(|word| format!("the model does not know: {word}"))
+            .collect(),
         text,
         own_text: own,
         picture: Some(Arc::new(Picture { width: width as usize, height: height as usize, rgb })),

@@ -42,7 +42,7 @@ pub enum SearchError {
         most: usize,
     },
     /// The operating system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// File or folder.
         path: String,

@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Reading or writing.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", crate::terms::advice(source))]
     Io {
         /// The file.
         path: String,

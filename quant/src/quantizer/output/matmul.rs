@@ -29,8 +29,8 @@ pub struct Heads<'a> {
     pub inner: usize,
     /// Columns of the right operand.
     pub columns: usize,
-    /// The largest magnitudes of both operands, for all heads, if these are a sample of them.
-    pub reach: Option<[f32; 2]>,
+    /// The largest magnitudes of both operands in every head, if these are a sample of them.
+    pub reach: Option<[&'a [f32]; 2]>,
     /// Codes of the signed grids.
     pub codes: SignedCodes,
 }
@@ -120,7 +120,8 @@ impl<'a> Pieces<'a> {
         check_shape(lhs.len(), count, left)?;
         check_shape(rhs.len(), count, right)?;
         check_shape(gradient.len(), count, out)?;
-        if heads == 0 || count == 0 || !count.is_multiple_of(heads) {
+        let all_reached = shape.reach.is_none_or(|reach| reach.iter().all(|of| of.len() == heads));
+        if heads == 0 || !all_reached || count == 0 || !count.is_multiple_of(heads) {
             return Err(QuantizerError::Channels { expected: count, found: heads });
         }
         let rhs: Vec<f32> = rhs.chunks_exact(right).flat_map(|rhs| transposed(rhs, columns)).collect();
@@ -158,7 +159,7 @@ impl<'a> Pieces<'a> {
 fn first(product: &Heads<'_>, operand: usize, bits: Bits) -> Vec<f32> {
     let Heads { heads, rows, inner, columns, .. } = *product;
     if let Some(reach) = product.reach {
-        return vec![widest(reach[operand], bits); heads];
+        return reach[operand].iter().map(|&reach| widest(reach, bits)).collect();
     }
     let (values, size) =
         if operand == 0 { (product.lhs, rows * inner) } else { (product.rhs, inner * columns) };

@@ -171,9 +171,12 @@ impl Session {
             return Err(SessionError::NotCalibrated { site: site.to_string() });
         };
         let place = &variant.graph().sites()[index];
-        let gauge = self.gauge(variant.graph(), &fitted.plan.rewrites, index, &sketch);
         let diagnosis = diagnose(&sketch, place.role);
         let quantized = fitted.params.get(index).and_then(Option::as_ref);
+        // A grid per head is judged head by head; for all others both sketches say the same.
+        let granularity = quantized.map_or(Granularity::Tensor, |params| params.scheme.granularity);
+        let sketch = self.sketch_of(variant, index, granularity)?.unwrap_or(sketch);
+        let gauge = self.gauge(variant.graph(), &fitted.plan.rewrites, index, &sketch);
         let bits = quantized.map_or(Bits::EIGHT, |params| params.bits);
         let scored = self.score_all(index, &gauge, quantized.map(|params| &params.scheme), bits);
         let mut made = SiteExplanation {
@@ -431,7 +434,7 @@ impl Subject<'_> {
         let Some(theirs) = self.fitted.params.get(index).and_then(Option::as_ref) else { return Ok(None) };
         // Parameters of each channel belong to it.
         let alike = same_grid(&theirs.scheme, &self.params.scheme) && theirs.bits == self.params.bits;
-        if !alike || theirs.scheme.granularity == Granularity::Channel || theirs == self.params {
+        if !alike || theirs.scheme.granularity != Granularity::Tensor || theirs == self.params {
             return Ok(None);
         }
         let Some(sketch) = self.session.sketch_in(&self.fitted.variant, index)? else { return Ok(None) };
@@ -449,7 +452,7 @@ impl Subject<'_> {
 
     /// The present parameters on held-out samples.
     fn held_out(&self, sketch: &Sketch) -> Option<HeldOut> {
-        if self.site.id.slot == Slot::Weight {
+        if self.site.id.slot == Slot::Weight || self.params.scheme.granularity == Granularity::Head {
             return None;
         }
         let variant = &self.fitted.variant;

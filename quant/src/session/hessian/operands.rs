@@ -25,21 +25,23 @@ impl Rows {
     }
 }
 
-/// Heads of a product of activations, one scale for all.
+/// Products of activations, those of one window after the other, in each the heads.
 pub(super) struct Pieces {
     lhs: Vec<f32>,
     rhs: Vec<f32>,
     gradient: Vec<f32>,
     rows: usize,
     sizes: Sizes,
-    reach: [f32; 2],
+    /// Of both operands, by head.
+    reach: [Vec<f32>; 2],
 }
 
 impl Pieces {
     pub(super) fn heads(&self, codes: SignedCodes) -> Heads<'_> {
-        let Self { lhs, rhs, gradient, rows, sizes: Sizes { inner, columns, .. }, reach } = self;
-        let (rows, inner, columns) = (*rows, *inner, *columns);
-        Heads { lhs, rhs, gradient, heads: 1, rows, inner, columns, reach: Some(*reach), codes }
+        let Self { lhs, rhs, gradient, rows, sizes: Sizes { inner, columns, heads, .. }, reach } = self;
+        let (rows, inner, columns, heads) = (*rows, *inner, *columns, *heads);
+        let reach = Some([&reach[0][..], &reach[1][..]]);
+        Heads { lhs, rhs, gradient, heads, rows, inner, columns, reach, codes }
     }
 }
 
@@ -48,6 +50,18 @@ fn reach(values: &[&Value], positive: bool) -> f32 {
     let magnitude = |x: f32| if positive { x } else { x.abs() };
     let finite = values.iter().flat_map(|value| value.as_slice()).filter(|x| x.is_finite());
     finite.fold(0.0, |most, x| most.max(magnitude(*x)))
+}
+
+/// The same for every head, of values whose products lie head by head, each of `size`.
+fn reach_by_head(values: &[&Value], size: usize, heads: usize) -> Vec<f32> {
+    let mut most = vec![0.0_f32; heads];
+    for value in values {
+        for (at, piece) in value.as_slice().chunks(size.max(1)).enumerate() {
+            let finite = piece.iter().filter(|x| x.is_finite());
+            most[at % heads] = finite.fold(most[at % heads], |most, x| most.max(x.abs()));
+        }
+    }
+    most
 }
 
 fn all_finite(values: &[f32]) -> bool {
@@ -102,7 +116,8 @@ pub(super) fn rows(
     (!found.input.is_empty() && all_finite(&found.weight)).then_some(found)
 }
 
-/// Heads of products with their gradients; heads with a value that is not finite are left out. None without any.
+/// Products with their gradients; windows with a value that is not finite are left out with all their heads. None
+/// without any.
 pub(super) fn pieces(
     graph: &Graph,
     target: &Target,
@@ -111,7 +126,7 @@ pub(super) fn pieces(
 ) -> Option<Pieces> {
     let [left, right] = operands else { return None };
     let sizes = Sizes::of(graph, target);
-    let Sizes { rows, inner, columns, .. } = sizes;
+    let Sizes { rows, inner, columns, heads, .. } = sizes;
     let Op::MatMul { transpose_rhs, .. } = graph.node(target.node).op else { return None };
     let all_alike = nothing_but_zeros(gradients);
     let (mut lhs, mut rhs, mut gradient) = (Vec::new(), Vec::new(), Vec::new());
@@ -121,10 +136,24 @@ pub(super) fn pieces(
         height = picked.rows.len();
         let size = height * columns;
         let of_sample = of_sample(gradients, at, picked.pieces.len() * size, all_alike);
-        for (&piece, of_piece) in picked.pieces.iter().zip(of_sample.chunks_exact(size.max(1))) {
+        let of_piece = |piece: usize| {
             let right = r.as_slice().get(piece * inner * columns..)?.get(..inner * columns)?;
             let left = l.as_slice().get(piece * rows * inner..)?.get(..rows * inner)?;
-            if !all_finite(left) || !all_finite(right) {
+            Some((left, right))
+        };
+        let mut left_out = Vec::new();
+        for window in picked.pieces.chunks(heads) {
+            for &piece in window {
+                let (left, right) = of_piece(piece)?;
+                if !all_finite(left) || !all_finite(right) {
+                    left_out.extend_from_slice(window);
+                    break;
+                }
+            }
+        }
+        for (&piece, gradient_of) in picked.pieces.iter().zip(of_sample.chunks_exact(size.max(1))) {
+            let (left, right) = of_piece(piece)?;
+            if left_out.contains(&piece) {
                 continue;
             }
             for row in &picked.rows {
@@ -135,9 +164,9 @@ pub(super) fn pieces(
             } else {
                 rhs.extend_from_slice(right);
             }
-            gradient.extend_from_slice(of_piece);
+            gradient.extend_from_slice(gradient_of);
         }
     }
-    let reach = [reach(left, false), reach(right, false)];
+    let reach = [reach_by_head(left, rows * inner, heads), reach_by_head(right, inner * columns, heads)];
     (!lhs.is_empty()).then_some(Pieces { lhs, rhs, gradient, rows: height, sizes, reach })
 }

@@ -30,6 +30,8 @@ pub(super) struct Sizes {
     pub(super) inner: usize,
     /// Columns.
     pub(super) columns: usize,
+    /// Heads with scales of their own, which are looked at together; one otherwise.
+    pub(super) heads: usize,
 }
 
 impl Sizes {
@@ -42,16 +44,20 @@ impl Sizes {
         match &node.op {
             Op::Conv { .. } => {
                 let out = node.shape.get(1).copied().unwrap_or(1);
-                Self { pieces: 1, rows: numbers / out.max(1), inner: inner_of_weight(out), columns: out }
+                let inner = inner_of_weight(out);
+                Self { pieces: 1, rows: numbers / out.max(1), inner, columns: out, heads: 1 }
             }
             Op::MatMul { .. } => {
                 let (rows, columns) = (last(2), last(1));
                 let inner = graph.node(node.inputs[0]).shape.last().copied().unwrap_or(1);
-                Self { pieces: numbers / (rows * columns).max(1), rows, inner, columns }
+                let pieces = numbers / (rows * columns).max(1);
+                let heads = if pieces.is_multiple_of(target.heads) { target.heads } else { 1 };
+                Self { pieces, rows, inner, columns, heads }
             }
             _ => {
                 let out = last(1);
-                Self { pieces: 1, rows: numbers / out.max(1), inner: inner_of_weight(out), columns: out }
+                let inner = inner_of_weight(out);
+                Self { pieces: 1, rows: numbers / out.max(1), inner, columns: out, heads: 1 }
             }
         }
     }
@@ -62,9 +68,15 @@ impl Sizes {
         let rows = work.clamp(ROWS[0], ROWS[1]).div_ceil(of.max(1));
         // The golden ratio's multiples fill the unit interval evenly however many there are.
         let shift = ((at as f64 + 0.5) * 0.618_033_988_749_894_9).fract();
-        let of_piece = if self.pieces > 1 { rows.min(ROWS_OF_HEAD) } else { rows }.min(self.rows);
-        let pieces = (rows / of_piece.max(1)).clamp(1, self.pieces.max(1));
-        Picked { pieces: spread(pieces, self.pieces, shift), rows: spread(of_piece, self.rows, shift) }
+        let heads = self.heads.max(1);
+        let of_piece = if self.pieces > 1 { rows.min(ROWS_OF_HEAD * heads).div_ceil(heads) } else { rows };
+        let of_piece = of_piece.min(self.rows);
+        let windows = self.pieces / heads;
+        let picked = (rows / (of_piece * heads).max(1)).clamp(1, windows.max(1));
+        let pieces = spread(picked, windows, shift)
+            .into_iter()
+            .flat_map(|window| window * heads..(window + 1) * heads);
+        Picked { pieces: pieces.collect(), rows: spread(of_piece, self.rows, shift) }
     }
 }
 
@@ -97,16 +109,21 @@ mod tests {
 
     #[test]
     fn samples_look_at_different_rows_and_small_layers_at_all() {
-        let sizes = Sizes { pieces: 1, rows: 196, inner: 768, columns: 768 };
+        let sizes = Sizes { pieces: 1, rows: 196, inner: 768, columns: 768, heads: 1 };
         let picked: Vec<Picked> = (0..32).map(|at| sizes.pick(at, 32)).collect();
         assert!(picked.iter().all(|p| p.pieces == [0] && p.rows.len() == 4));
         let rows: std::collections::BTreeSet<usize> = picked.iter().flat_map(|p| p.rows.clone()).collect();
         assert!(rows.len() > 75 && rows.iter().all(|row| *row < 196), "{}", rows.len());
-        let small = Sizes { pieces: 1, rows: 5, inner: 4, columns: 4 };
+        let small = Sizes { pieces: 1, rows: 5, inner: 4, columns: 4, heads: 1 };
         assert_eq!(small.pick(3, 4).rows, [0, 1, 2, 3, 4]);
-        let heads = Sizes { pieces: 12, rows: 100, inner: 64, columns: 100 };
+        let heads = Sizes { pieces: 12, rows: 100, inner: 64, columns: 100, heads: 1 };
         let picked = heads.pick(0, 8);
         assert_eq!((picked.pieces.len(), picked.rows.len()), (8, 16));
         assert!(picked.pieces.is_sorted() && picked.pieces.iter().all(|p| *p < 12));
+        // With scales for each of four heads, windows are looked at with all of them.
+        let windows = Sizes { pieces: 12, heads: 4, ..heads };
+        let picked = windows.pick(1, 32);
+        assert_eq!((picked.pieces.len(), picked.rows.len()), (4, 8));
+        assert!(picked.pieces[0].is_multiple_of(4) && picked.pieces.windows(2).all(|p| p[1] == p[0] + 1));
     }
 }

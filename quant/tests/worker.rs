@@ -16,12 +16,18 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A session on a small model with two pictures, its state in `dir`.
 fn open(dir: &Path) -> (SessionHandle, Arc<ModelView>) {
+    open_with(dir, 1)
+}
+
+/// The same with both pictures so many times in the set.
+fn open_with(dir: &Path, times: usize) -> (SessionHandle, Arc<ModelView>) {
     let model = fixture("vit_tiny_hf");
     for picture in ["image0.png", "image1.png"] {
         std::fs::copy(model.join(picture), dir.join(picture)).unwrap();
     }
     let set = dir.join("samples.jsonl");
-    std::fs::write(&set, "{\"image\": \"image0.png\"}\n{\"image\": \"image1.png\"}\n").unwrap();
+    let both = "{\"image\": \"image0.png\"}\n{\"image\": \"image1.png\"}\n";
+    std::fs::write(&set, both.repeat(times)).unwrap();
     let options = Options {
         calibration: Some(set.clone()),
         samples: Some(set),
@@ -114,6 +120,41 @@ fn going_back_to_a_plan_runs_nothing_and_answers_the_new_request() {
     let (again, ran) = evaluate(&session, 7, &a);
     assert_eq!((again.generation, &again.per_sample, ran), (7, &of_a.per_sample, false));
     session.requests.send(Request::Quit).unwrap();
+}
+
+#[test]
+fn an_evaluation_gives_way_to_another_plan_but_not_to_another_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, view) = open_with(dir.path(), 1000);
+    calibrate(&session);
+    let (a, b) = (preset(&view, "W8A8 minmax"), preset(&view, "W4A4 minmax"));
+    let begin = |generation: u64| {
+        session.requests.send(Request::Evaluate { generation, plan: Arc::clone(&a) }).unwrap();
+        wait(&session, |event| {
+            matches!(event, Event::Progress { job: Job::Evaluation, done, total, .. } if done < total)
+                .then_some(())
+        });
+    };
+    begin(1);
+    let other = Request::Show { generation: 2, plan: Arc::clone(&a), sample: 1, text: None };
+    session.requests.send(other).unwrap();
+    wait(&session, |event| {
+        assert!(!matches!(event, Event::Cancelled { .. }), "{event:?}");
+        matches!(event, Event::Set(set) if set.complete).then_some(())
+    });
+    // Another plan, as what is known of the first one would be an answer without a run.
+    let c = preset(&view, "W6A6 minmax");
+    session.requests.send(Request::Evaluate { generation: 3, plan: c }).unwrap();
+    wait(&session, |event| matches!(event, Event::Progress { job: Job::Evaluation, .. }).then_some(()));
+    session.requests.send(Request::Show { generation: 4, plan: b, sample: 0, text: None }).unwrap();
+    wait(&session, |event| {
+        assert!(
+            !matches!(event, Event::Set(set) if set.complete && set.generation == 3),
+            "it ran to its end"
+        );
+        matches!(event, Event::Cancelled { job: Job::Evaluation }).then_some(())
+    });
+    end(session);
 }
 
 #[test]

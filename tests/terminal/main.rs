@@ -360,7 +360,7 @@ fn snapshots_and_both_compared_plans_survive_a_crash() {
     terminal.wait_exit();
 
     let mut terminal = home.start(&[], &[]);
-    terminal.wait_for("ended early is back");
+    terminal.wait_for("ended early are back");
     let back = evaluated(&mut terminal, "plan [A] B ");
     assert_eq!(figure(&back, "W "), Some("4.0"));
     terminal.keys("B");
@@ -373,6 +373,28 @@ fn snapshots_and_both_compared_plans_survive_a_crash() {
     terminal.keys("q");
     terminal.wait_for("The plan is not saved");
     terminal.keys("s");
+    assert!(terminal.end().success());
+    // B was saved; A was not, and the journal has kept it, as the question said.
+    let mut terminal = home.start(&[], &[]);
+    terminal.wait_for("ended early are back");
+    evaluated(&mut terminal, "plan  A [B] eight bits");
+    terminal.keys("B");
+    let first = evaluated(&mut terminal, "plan [A] B ");
+    assert_eq!(figure(&first, "W "), Some("4.0"));
+    // The file of the session before is not written over unasked.
+    terminal.keys("S");
+    let asked = terminal.wait_for("These files are there already");
+    assert!(asked.contains("bitloupe-plan.json"), "{asked}");
+    let saved = || std::fs::read(home.path().join("bitloupe-plan.json")).unwrap();
+    let before = saved();
+    escape(&mut terminal, "These files are there already");
+    assert!(saved() == before);
+    terminal.keys("S");
+    terminal.wait_for("These files are there already");
+    terminal.keys("y");
+    terminal.wait_for("saved bitloupe-plan.json");
+    assert!(saved() != before);
+    terminal.keys("q");
     assert!(terminal.end().success());
     // A snapshot stays when nothing is unsaved any more.
     let mut terminal = home.start(&[], &[]);

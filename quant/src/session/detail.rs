@@ -53,7 +53,7 @@ impl Session {
         };
         let linear = sketch.histogram(BINS, None, false);
         let (mut choices, milliseconds) = self.choices(index, &sketch);
-        choices.extend(self.head_choices(&variant, index));
+        choices.extend(Self::head_choices(&variant, index));
         let params = match plan.site(site) {
             Some(SitePlan::Quantized { params: Some(params), .. }) => Some(Arc::new(params.clone())),
             Some(SitePlan::Quantized { scheme, bits, params: None }) => {
@@ -92,9 +92,9 @@ impl Session {
 
     /// Grids per head: scored once a plan had one somewhere, before that only offered, as it takes a pass over the
     /// calibration set to know the heads.
-    fn head_choices(&self, variant: &Variant, index: usize) -> Vec<ChoiceView> {
+    fn head_choices(variant: &Variant, index: usize) -> Vec<ChoiceView> {
         let schemes = choices::by_head(&variant.graph().sites()[index]);
-        let known = self.known_heads(variant, index);
+        let known = variant.known_heads(index);
         let score = |scheme: &Scheme| {
             let known = known.as_ref().map(|sketch| score(&Survey::new(sketch), scheme));
             ChoiceView {

@@ -52,6 +52,11 @@ impl Variant {
         self.engine.graph()
     }
 
+    /// The sketch of a site by its heads, if they were observed.
+    pub(super) fn known_heads(&self, site: usize) -> Option<Arc<Sketch>> {
+        lock(&self.heads).as_ref()?.get(&site).cloned()
+    }
+
     /// What distinguishes a site's values in caches: 0 where they are those of the opened model.
     pub(super) fn site_identity(&self, site: usize) -> u64 {
         if self.changed.get(site) == Some(&true) { self.identity } else { 0 }
@@ -175,11 +180,6 @@ impl Session {
             seen
         };
         Ok(found.get(&site).cloned())
-    }
-
-    /// The same if that takes no pass over the calibration set.
-    pub(super) fn known_heads(&self, variant: &Variant, site: usize) -> Option<Arc<Sketch>> {
-        lock(&variant.heads).as_ref()?.get(&site).cloned()
     }
 
     /// The sketch of a weight of the model as it was opened.

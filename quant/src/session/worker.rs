@@ -56,6 +56,8 @@ struct Shared {
     written: Mutex<HashSet<PathBuf>>,
     events: Sender<Event>,
     recent: Recent,
+    /// The plan whose evaluation runs or ran last.
+    evaluated: Mutex<Option<Arc<Plan>>>,
     /// What the last search found.
     front: Mutex<Option<Arc<Front>>>,
     /// Stops the show that runs, the long job, the evaluation, the sweep, what is gathered for explanations.
@@ -118,6 +120,7 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
         written: Mutex::default(),
         events: outgoing.clone(),
         recent: Recent::default(),
+        evaluated: Mutex::default(),
         front: Mutex::default(),
         running: Default::default(),
         busy: AtomicBool::default(),
@@ -156,8 +159,15 @@ fn sort(options: &Options, journal: Option<PathBuf>, incoming: &Receiver<Request
     for request in incoming {
         match request {
             Request::Show { .. } | Request::Site { .. } => {
-                if matches!(request, Request::Show { .. }) {
+                if let Request::Show { plan, .. } = &request {
                     shared.stop(SHOW);
+                    // Figures of a plan that nobody looks at any more must not keep those of the new one waiting.
+                    let evaluated = lock(&shared.evaluated).clone();
+                    if evaluated
+                        .is_some_and(|evaluated| !Arc::ptr_eq(&evaluated, plan) && *evaluated != **plan)
+                    {
+                        shared.stop(EVALUATION);
+                    }
                 } else {
                     shared.stop(WHY);
                     let _ = why.send(request.clone());
@@ -366,6 +376,7 @@ fn evaluate(shared: &Shared, generation: u64, plan: &Arc<Plan>, cancel: &Cancel)
         shared.send(Event::Set(Arc::new(set)));
         return Ok(());
     }
+    *lock(&shared.evaluated) = Some(Arc::clone(plan));
     let epoch = recent.epoch();
     let fitted = fit(session, plan)?;
     let mut report = reporter(shared, Job::Evaluation);

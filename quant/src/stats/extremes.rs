@@ -54,16 +54,7 @@ impl Tail {
     /// Takes finite values into account, and their negatives in `bottom`.
     pub(super) fn offer_all(values: &[f32], tails: &mut [Self; 2]) {
         let [top, bottom] = tails;
-        let mut rest = values;
-        while let Some(at) = first_beyond(rest, top.bar, -bottom.bar) {
-            let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
-            for &value in chunk {
-                // +0.0 turns −0 into +0.
-                top.offer(value + 0.0);
-                bottom.offer(0.0 - value);
-            }
-            rest = after;
-        }
+        offer_to_both(values, top, bottom);
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -281,7 +272,43 @@ fn offer_all_columns<const NEGATE: bool>(slots: &mut [f32], channels: usize, row
     }
 }
 
+/// Which values of a chunk are above `high` or below `low`, a bit each.
+#[inline(always)]
+fn beyond(chunk: &[f32; LANES], high: f32, low: f32) -> u32 {
+    let mut any = 0;
+    for &value in chunk {
+        any |= u32::from(value > high) | u32::from(value < low);
+    }
+    if any == 0 {
+        return 0;
+    }
+    let mut bits = 0;
+    for (lane, &value) in chunk.iter().enumerate() {
+        bits |= (u32::from(value > high) | u32::from(value < low)) << lane;
+    }
+    bits
+}
+
 multiversion! {
+    /// [`Tail::offer_all`]. Most chunks have nothing to offer, and those that have, one or two values.
+    fn offer_to_both(values: &[f32], top: &mut Tail, bottom: &mut Tail) {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        // +0.0 turns −0 into +0.
+        for chunk in chunks {
+            let mut bits = beyond(chunk, top.bar, -bottom.bar);
+            while bits != 0 {
+                let value = chunk[bits.trailing_zeros() as usize % LANES];
+                bits &= bits - 1;
+                top.offer(value + 0.0);
+                bottom.offer(0.0 - value);
+            }
+        }
+        for &value in rest {
+            top.offer(value + 0.0);
+            bottom.offer(0.0 - value);
+        }
+    }
+
     fn offer_rows(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
         offer_all_columns::<false>(slots, channels, rows, largest);
     }
@@ -329,6 +356,22 @@ mod tests {
             prop_assert_eq!(right.descending(), expected);
             let expected: Vec<f32> = sorted.iter().copied().take(CHANNEL_TAIL).collect();
             prop_assert_eq!(top.values().collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn both_ends_at_once_are_as_value_by_value(values in prop::collection::vec(-60_i8..60, 0..3000)) {
+            let values: Vec<f32> = values.into_iter().map(|x| f32::from(x) * 0.5).collect();
+            let (mut both, mut top, mut bottom) = ([Tail::new(), Tail::new()], Tail::new(), Tail::new());
+            for part in values.chunks(700) {
+                Tail::offer_all(part, &mut both);
+            }
+            for &value in &values {
+                top.offer(value + 0.0);
+                bottom.offer(0.0 - value);
+            }
+            prop_assert!(both == [top, bottom]);
+            let zeros = both.iter().flat_map(Tail::descending).filter(|x| *x == 0.0);
+            prop_assert!(zeros.into_iter().all(f32::is_sign_positive));
         }
 
         #[test]

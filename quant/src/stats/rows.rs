@@ -5,9 +5,9 @@ use crate::terms::Layout;
 use std::cmp::Ordering;
 
 /// Values that all rows hold together at most.
-const MOST_VALUES: usize = 1 << 16;
+const MOST_VALUES: usize = 3 << 15;
 /// And rows, however few or many channels there are.
-const ROWS: std::ops::RangeInclusive<usize> = 32..=2048;
+const ROWS: std::ops::RangeInclusive<usize> = 32..=3072;
 /// One in so many more rows than are kept are there before the highest go.
 const SPARE: usize = 4;
 /// Rows whose priorities are drawn together.
@@ -227,16 +227,16 @@ mod tests {
                 (0..channels * 1600).map(|i| (call * 1600 + i / channels) as f32 + 0.25).collect();
             rows.observe(&values, Layout { outer: 1600, channels, inner: 1 });
         }
-        // Whole rows, none twice, from everywhere: 205 of each call are expected, with a deviation of 14.
+        // Whole rows, none twice, from everywhere: 307 of each call are expected, with a deviation of 16.
         let (priorities, values) = rows.parts();
-        assert_eq!(priorities.len(), 2048);
+        assert_eq!(priorities.len(), 3072);
         assert!(values.chunks(3).all(|row| row[0] == row[1] && row[1] == row[2]));
         let mut all = rows.by_channel().remove(0);
         all.sort_by(f32::total_cmp);
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
         for call in 0..10 {
             let own = all.iter().filter(|x| (**x / 1600.0) as usize == call).count();
-            assert!((150..=260).contains(&own), "{own}");
+            assert!((245..=370).contains(&own), "{own}");
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
         assert!(rows(&[1, 1], &[1.0, 0.0, 0.0, 0.0]).is_none());
         assert!(rows(&[1], &[0.0; 3]).is_none());
         assert!(
-            rows(&(0..2049).collect::<Vec<_>>(), &std::iter::repeat_n(0.0, 4098).collect::<Vec<_>>())
+            rows(&(0..3073).collect::<Vec<_>>(), &std::iter::repeat_n(0.0, 6146).collect::<Vec<_>>())
                 .is_none()
         );
         assert!(Rows::from_parts(0, &[1], &[]).is_none());

@@ -93,7 +93,7 @@ impl Sketch {
         }
     }
 
-    /// The same with a sample of rows, which shows the shape of every channel: 32 to 2048 rows, by the number of channels.
+    /// The same with a sample of rows, which shows the shape of every channel: 32 to 3072 rows, by the number of channels.
     /// Tensors of one channel have none.
     pub fn sampling(channels: usize) -> Self {
         Self { rows: (channels > 1).then(|| Rows::new(channels)), ..Self::new(channels) }

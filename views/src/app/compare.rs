@@ -268,6 +268,8 @@ impl App {
             let name = plan.name(&model.presets, self.snapshots.list());
             self.compare = Some(Compare { shown, hidden: HiddenSide::new(plan, name) });
             self.kept_hidden = true;
+            let text = "both plans of a session that ended early are back; B shows the other one";
+            self.note(Level::Warning, text);
             return;
         }
         let name = format!("{} ({})", found.plan.method, if found.is_b { "B" } else { "A" });

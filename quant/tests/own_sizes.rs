@@ -207,3 +207,17 @@ fn a_picture_that_does_not_fit_is_named() {
         assert!(error.contains("thin.png"), "{model}: {error}");
     }
 }
+
+#[test]
+fn inputs_whose_sizes_contradict_each_other_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = set(dir.path(), "set", &pictures(dir.path()));
+    let session = open("detr_tiny_hf", &set, InputShapes::default());
+    let inputs = [
+        Value::new(vec![1, 3, 64, 64], vec![0.5; 3 * 64 * 64]),
+        Value::new(vec![1, 32, 64], vec![1.0; 32 * 64]),
+    ];
+    let none = Quantization::none(&session.model().graph);
+    let error = session.engine().run(&inputs, &none, None, &mut NoTap, &Cancel::default()).unwrap_err();
+    assert!(error.to_string().contains("pixel_mask"), "{error}");
+}

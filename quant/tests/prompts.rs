@@ -91,24 +91,19 @@ fn points_and_boxes_in_any_mixture() {
 }
 
 #[test]
-fn a_sample_without_prompt_is_named() {
+fn a_sample_without_a_prompt_or_with_one_too_many_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let picture = [fixture("sam_tiny").join("image0.png")];
     let lines = ["{\"image\": \"image0.png\", \"points\": [[20, 12]]}", "{\"image\": \"image0.png\"}"];
     let session = open(&fixture("sam_tiny"), &manifest(dir.path(), "set", &picture, &lines)).unwrap();
     let error = session.calibrate(&Cancel::default(), |_, _| {}).unwrap_err().to_string();
     assert!(error.contains("samples.jsonl:2") && error.contains("points"), "{error}");
-    // A file that reads points only, and a sample with a box besides: nothing is left out in silence.
-    let line = "{\"inputs\": \"e.safetensors\", \"box\": [4, 4, 40, 30]}";
-    let decoder = fixture("onnx").join("sam_tiny_prompt_decoder.dynamo.onnx");
-    let set = manifest(dir.path(), "box", &[], &[line]);
-    std::fs::copy(
-        fixture("onnx").join("sam_tiny_prompt_decoder.inputs.safetensors"),
-        set.join("e.safetensors"),
-    )
-    .unwrap();
-    // This one has boxes, and the tensor goes before the line.
-    assert!(open(&decoder, &set).unwrap().calibrate(&Cancel::default(), |_, _| {}).is_ok());
+    // What a model has no input for is not left out in silence.
+    let lines = ["{\"image\": \"image0.png\", \"prompt\": \"image0.png\"}"];
+    let session = open(&fixture("vit_tiny_hf"), &manifest(dir.path(), "unused", &picture, &lines)).unwrap();
+    let error = session.calibrate(&Cancel::default(), |_, _| {}).unwrap_err();
+    assert!(matches!(error, SessionError::UnusedPrompt { what: "prompt", .. }), "{error}");
+    assert!(error.to_string().contains("samples.jsonl:1"), "{error}");
 }
 
 /// CLIPSeg with the words of its sister.

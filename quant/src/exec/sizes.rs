@@ -58,6 +58,15 @@ impl Sizes {
         if let Some(difference) = self.base.difference(&made) {
             return Err(failed(format!("it is another graph: {difference}")));
         }
+        for (&id, asked) in made.inputs().iter().zip(shapes) {
+            let node = made.node(id);
+            if node.shape != *asked {
+                return Err(failed(format!(
+                    "input `{}` would be {:?} beside the others",
+                    node.name, node.shape
+                )));
+            }
+        }
         let made = Arc::new(self.base.at_size_of(&made).without_weights());
         keep(&self.kept, shapes, &made, |graph| graph.constant_bytes_beside(&self.base));
         Ok(made)

@@ -56,7 +56,7 @@ impl Session {
         let asked: Vec<&str> = graph.inputs().iter().map(|&id| graph.node(id).name.as_str()).collect();
         let open = |name: &str| asked.contains(&name) && !sample.inputs.contains_key(name);
         let encoded = if open("input_ids") { Some(self.encode(&sample, text, &place)?) } else { None };
-        if text.is_some() && !reads_text(graph) {
+        if text.is_some() && encoded.is_none() {
             return Err(SessionError::NoSentence { model: self.model.name.clone() });
         }
         let wanted = |id: &&NodeId| is_picture(&graph.node(**id).shape) && open(&graph.node(**id).name);

@@ -116,8 +116,12 @@ pub(super) fn labelled(sample: &Sample, geometry: &Geometry) -> Option<(Vec<f32>
     Some((places.into_iter().flat_map(<[f32; 2]>::from).collect(), labels))
 }
 
-/// The prompt of a sample that a graph with prompts has no input for.
+/// The prompt of a sample that a graph has no input for: a picture, or points or a box where only one of both is taken. A
+/// model that takes neither passes both over, as a label that it has no use for.
 pub(super) fn dropped(graph: &Graph, sample: &Sample) -> Option<&'static str> {
+    if sample.prompt.is_some() && !takes(graph, PROMPT_PICTURE) {
+        return Some("prompt");
+    }
     let all = takes(graph, "point_coords");
     let (points, boxes) = (takes(graph, "input_points"), takes(graph, "input_boxes"));
     if all || !(points || boxes) {

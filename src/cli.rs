@@ -224,10 +224,11 @@ pub struct Fit {
     /// Exponent of the error (with --range mse; default 2)
     #[arg(long, value_name = "X")]
     pub p: Option<f64>,
-    /// tensor or channel
+    /// tensor, channel or head
     #[arg(long, value_name = "G", default_value = "tensor")]
     pub granularity: String,
-    /// Channel axis; negative counts from the end (default: the first for two or four axes, else the last)
+    /// Axis of channels or heads; negative counts from the end (default: the first for two or four axes, else the last; of
+    /// heads the third from the end)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub axis: Option<isize>,
     /// Grid centred at zero

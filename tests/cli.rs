@@ -514,6 +514,11 @@ fn fit_knows_every_quantizer_range_and_option() {
     assert!(exact(&["--symmetric"]) >= exact(&[]));
     exact(&["--range", "percentile", "--level", "0.99"]);
     exact(&["--range", "mse", "--p", "2.4"]);
+    // A scale for every head is one for every channel of that axis.
+    let heads = |more: &[&str]| fit("in.k", &[&["--quantizer", "uniform", "--exact"], more].concat()).1;
+    let by_head = heads(&["--granularity", "head"]);
+    assert_eq!(by_head["scale"].1.len(), tensors(&golden)["in.k"].0[1]);
+    assert_eq!(by_head, heads(&["--granularity", "channel", "--axis", "1"]));
     // Parameters that are set are used.
     let (_, made) = fit("in.ln", &["--quantizer", "uniform", "--set", "scale=0.5", "--set", "zero_point=8"]);
     assert_eq!((&made["scale"].1[..], &made["zero_point"].1[..]), (&[0.5][..], &[8.0][..]));

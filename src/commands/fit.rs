@@ -178,7 +178,12 @@ fn layout(args: &Fit, family: Family, tensor: &Tensor) -> Result<Layout> {
         return Ok(Layout::tensor(tensor.data.len()));
     }
     let weight = (rank == 2 || rank == 4) && !by_channel(family);
-    let axis = args.axis.unwrap_or(if weight { 0 } else { -1 });
+    let axis = args.axis.unwrap_or(match args.granularity.as_str() {
+        // `[…, heads, rows, columns]`.
+        "head" => -3,
+        _ if weight => 0,
+        _ => -1,
+    });
     Ok(Layout::axis(&tensor.shape, axis)?)
 }
 

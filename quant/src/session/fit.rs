@@ -191,8 +191,12 @@ impl Session {
                 params
                     .check(site.layout_of(params.scheme.granularity))
                     .map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
-                let predicted =
-                    self.sketch_of(variant, index, params.scheme.granularity)?.map(|s| predict(&s, params));
+                let seen = match self.sketch_of(variant, index, params.scheme.granularity) {
+                    // Statistics of a file do not know the heads; what the plan brings can be run all the same.
+                    Err(SessionError::NoCalibration) => None,
+                    seen => seen?,
+                };
+                let predicted = seen.map(|sketch| predict(&sketch, params));
                 let known = (Arc::new(params.clone()), predicted.map(|p| p.sqnr_db));
                 lock(&self.given).insert(index, (variant.site_identity(index), known.clone()));
                 Some(known)

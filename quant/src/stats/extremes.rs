@@ -54,7 +54,16 @@ impl Tail {
     /// Takes finite values into account, and their negatives in `bottom`.
     pub(super) fn offer_all(values: &[f32], tails: &mut [Self; 2]) {
         let [top, bottom] = tails;
-        offer_to_both(values, top, bottom);
+        let mut rest = values;
+        while let Some(at) = first_beyond(rest, top.bar, -bottom.bar) {
+            let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
+            for &value in chunk {
+                // +0.0 turns −0 into +0.
+                top.offer(value + 0.0);
+                bottom.offer(0.0 - value);
+            }
+            rest = after;
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -272,43 +281,7 @@ fn offer_all_columns<const NEGATE: bool>(slots: &mut [f32], channels: usize, row
     }
 }
 
-/// Which values of a chunk are above `high` or below `low`, a bit each.
-#[inline(always)]
-fn beyond(chunk: &[f32; LANES], high: f32, low: f32) -> u32 {
-    let mut any = 0;
-    for &value in chunk {
-        any |= u32::from(value > high) | u32::from(value < low);
-    }
-    if any == 0 {
-        return 0;
-    }
-    let mut bits = 0;
-    for (lane, &value) in chunk.iter().enumerate() {
-        bits |= (u32::from(value > high) | u32::from(value < low)) << lane;
-    }
-    bits
-}
-
 multiversion! {
-    /// [`Tail::offer_all`]. Most chunks have nothing to offer, and those that have, one or two values.
-    fn offer_to_both(values: &[f32], top: &mut Tail, bottom: &mut Tail) {
-        let (chunks, rest) = values.as_chunks::<LANES>();
-        // +0.0 turns −0 into +0.
-        for chunk in chunks {
-            let mut bits = beyond(chunk, top.bar, -bottom.bar);
-            while bits != 0 {
-                let value = chunk[bits.trailing_zeros() as usize % LANES];
-                bits &= bits - 1;
-                top.offer(value + 0.0);
-                bottom.offer(0.0 - value);
-            }
-        }
-        for &value in rest {
-            top.offer(value + 0.0);
-            bottom.offer(0.0 - value);
-        }
-    }
-
     fn offer_rows(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
         offer_all_columns::<false>(slots, channels, rows, largest);
     }

@@ -13,6 +13,7 @@ mod manifest;
 mod preprocess;
 mod resize;
 mod sample;
+mod tensors;
 mod text;
 
 pub use coco_mask::MaskSpec;
@@ -23,4 +24,5 @@ pub use manifest::{Entry, Point, read_jsonl};
 pub use preprocess::{CropRounding, Geometry, Pixels, PreprocessorConfig, Size};
 pub use resize::{Filter, resize_mask, resize_rgb};
 pub use sample::{Duplicate, Sample, SampleSet, duplicates};
+pub use tensors::GivenTensor;
 pub use text::{Encoded, TextEncoder, TextWarning, Truncation};

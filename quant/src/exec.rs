@@ -7,6 +7,8 @@
 //!   edit only the nodes it reaches run, and undoing the edit runs nothing.
 //! * A [`Baseline`] is a run that others start from, where one sample is run again and again: it holds the values that
 //!   they can start from, and costs no keys.
+//! * Where pictures have sizes of their own, an engine has siblings for them ([`Engine::with_sizes`]); runs go to the one
+//!   that their inputs fit.
 //! * [`reference`] computes the same graph with candle's operations; tests hold the two together.
 
 mod baseline;
@@ -20,6 +22,7 @@ mod keys;
 mod lockstep;
 mod quantization;
 pub mod reference;
+mod sizes;
 mod step;
 mod value;
 mod workers;
@@ -30,5 +33,6 @@ pub use engine::{Cancel, Engine, NoTap, Run, Tap};
 pub use error::ExecError;
 pub use lockstep::Decision;
 pub use quantization::Quantization;
+pub use sizes::Resized;
 pub use value::Value;
 pub use workers::Workers;

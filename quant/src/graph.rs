@@ -1,6 +1,7 @@
 //! The model as a directed acyclic graph of nodes for **one sample**, shapes known, constants folded.
 //!
-//! A graph is specialised to one image size and one text length: every node's shape is known when it is built.
+//! A graph is specialised to one image size and one text length: every node's shape is known when it is built. Where every
+//! picture has a size of its own there is one graph for each, with the same nodes in the same places and the same weights.
 //! The leading batch axis of the published models is kept (it is 1; windows are folded into it as in the
 //! originals), several samples are run one after another or side by side. That makes every result independent
 //! of the batch size by construction.
@@ -12,6 +13,7 @@ mod cost;
 mod op;
 mod rewrite;
 mod roles;
+mod sized;
 
 use std::collections::HashMap;
 
@@ -86,7 +88,12 @@ pub struct Site {
     pub layout: Layout,
     /// How its heads lie, if it is an operand of a product that has several.
     pub heads: Option<Layout>,
+    /// The axis of its channels, negative from the end; none where it is seen as a whole.
+    pub axis: Option<isize>,
 }
+
+/// The axis of heads in an operand of a product, `[…, heads, rows, columns]`.
+const HEADS: isize = -3;
 
 impl Site {
     /// How the values lie that have parameters of their own: a head each, or else a channel each.
@@ -96,6 +103,20 @@ impl Site {
             Granularity::Head => self.heads.unwrap_or(Layout::tensor(self.layout.len())),
         }
     }
+
+    /// The axis along which they lie.
+    pub(crate) fn axis_of(&self, granularity: Granularity) -> Option<isize> {
+        match granularity {
+            Granularity::Tensor | Granularity::Channel => self.axis,
+            Granularity::Head => self.heads.map(|_| HEADS),
+        }
+    }
+}
+
+/// How the channels of an axis lie in a value of this shape; without one, the whole.
+pub(crate) fn layout_in(shape: &[usize], axis: Option<isize>) -> Layout {
+    let whole = Layout::tensor(shape.iter().product());
+    axis.map_or(whole, |axis| Layout::axis(shape, axis).unwrap_or(whole))
 }
 
 /// A node that multiplies, with its sites.
@@ -249,14 +270,14 @@ impl Graph {
         }
     }
 
-    fn make_site(&self, id: NodeId, slot: Slot) -> Site {
-        let node = self.node(id);
+    fn make_site(&self, node_id: NodeId, slot: Slot) -> Site {
+        let node = self.node(node_id);
         let (operand, shape) = match slot {
-            Slot::Weight => (None, self.weight_of(id).map(|p| p.shape.clone()).unwrap_or_default()),
+            Slot::Weight => (None, self.weight_of(node_id).map(|p| p.shape.clone()).unwrap_or_default()),
             Slot::Input | Slot::Lhs => (Some(0), self.node(node.inputs[0]).shape.clone()),
             Slot::Rhs => (Some(1), self.node(node.inputs[1]).shape.clone()),
         };
-        let role = roles::of(self, id, slot);
+        let role = roles::of(self, node_id, slot);
         let axis = match (slot, &node.op) {
             // Output channels of weights, input channels of maps.
             (_, Op::ConvTranspose { .. }) | (Slot::Input, Op::Conv { .. }) => Some(1),
@@ -267,15 +288,11 @@ impl Graph {
             (Slot::Rhs, Op::MatMul { transpose_rhs: false, .. }) if role == Role::Key => Some(-2),
             _ => Some(-1),
         };
-        let numbers = shape.iter().product();
-        let layout = match axis {
-            Some(axis) => Layout::axis(&shape, axis).unwrap_or(Layout::tensor(numbers)),
-            None => Layout::tensor(numbers),
-        };
-        // `[…, heads, rows, columns]`.
+        let layout = layout_in(&shape, axis);
         let of_product = matches!(node.op, Op::MatMul { .. }) && operand.is_some();
         let heads =
-            of_product.then(|| Layout::axis(&shape, -3).ok()).flatten().filter(|heads| heads.channels > 1);
-        Site { id: SiteId { layer: node.name.clone(), slot }, node: id, operand, role, shape, layout, heads }
+            of_product.then(|| Layout::axis(&shape, HEADS).ok()).flatten().filter(|heads| heads.channels > 1);
+        let id = SiteId { layer: node.name.clone(), slot };
+        Site { id, node: node_id, operand, role, shape, layout, heads, axis }
     }
 }

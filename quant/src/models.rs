@@ -26,7 +26,7 @@ mod weights;
 mod yolos;
 
 pub use error::ModelError;
-pub use open::{Model, ModelFiles, open, open_for};
+pub use open::{Model, ModelFiles, OwnSizes, Reopened, open, open_for};
 pub use source::InputShapes;
 pub use task::{MaskRule, Task};
 pub(crate) use weights::little_endian;

@@ -46,7 +46,7 @@ pub use sensitivity::{On, Sweep, SweepOptions};
 use crate::data::SampleSet;
 use crate::eval::answer::{Answer, Metric};
 use crate::exec::{Engine, Keep, Workers};
-use crate::models::{self, InputShapes, Model, ModelFiles, Task, Weights};
+use crate::models::{self, InputShapes, Model, ModelFiles, OwnSizes, Reopened, Task, Weights};
 use crate::plan::ModelRef;
 use crate::stats::Sketch;
 use crate::terms::{SiteId, Slot};
@@ -137,15 +137,20 @@ impl Session {
         };
         let calibration = set(&options.calibration, CALIBRATION)?;
         let samples = set(&options.samples, SAMPLES)?;
+        let sets: Vec<&SampleSet> = samples.iter().chain(&calibration).collect();
         if options.shapes.is_empty()
-            && let Some(set) = samples.as_ref().or(calibration.as_ref())
-            && let Some(shapes) = inputs::prompt_shapes(&model.graph, set)
+            && let Some(shapes) = inputs::asked_shapes(&model, &sets)?
         {
             let weights = options.exported_weights.as_deref().map(Weights::from_export).transpose()?;
             model = models::open_for(&options.model, weights, &shapes)?;
         }
         let threads = options.threads.unwrap_or_else(cores).max(1);
-        let base = Arc::new(variant::Variant::base(&model.graph)?);
+        let mut engine = Engine::new(Arc::clone(&model.graph));
+        if model.own_sizes != OwnSizes::None {
+            let (model, exported_weights) = (options.model.clone(), options.exported_weights.clone());
+            engine = engine.with_sizes(Box::new(Reopened { model, exported_weights }));
+        }
+        let base = Arc::new(variant::Variant::base(engine)?);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()

@@ -121,12 +121,6 @@ fn masks_by_words_points_and_boxes() {
         let set = samples(dir.path(), "sam_tiny", &line.repeat(2));
         assert!(matches!(check(&fixture("sam_tiny"), &set, Metric::Miou), Answer::Mask(_)), "{line}");
     }
-    // Prompts of another form than the first sample's are said with their line.
-    let set = samples(dir.path(), "sam_tiny", &format!("{corners}{point}"));
-    let session = session(&fixture("sam_tiny"), &set);
-    let float = session.fit_plan(&session.float_plan()).unwrap();
-    let error = session.evaluate(&float, &Cancel::default(), |_, _, _| {}).unwrap_err().to_string();
-    assert!(error.contains("samples.jsonl:2") && error.contains("box"), "{error}");
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub(super) fn read_coco(path: &str, bytes: &[u8]) -> Result<Vec<Entry>, DataErro
             points: Vec::new(),
             bbox: bbox.map(|[x, y, w, h]| [x, y, x + w, y + h]),
             label: label.map(|&name| name.to_owned()),
+            prompt: None,
+            inputs: None,
             place: place.clone(),
         }));
     }

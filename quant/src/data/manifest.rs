@@ -1,8 +1,9 @@
 //! `samples.jsonl`: one sample a line.
 //!
 //! `{"image": "a.png", "text": "the smaller dog on the left", "mask": "a-mask.png"}`; also `points`
-//! (`[x, y]` or `[x, y, 1 | 0]` in pixels of the image), `box` (`[x0, y0, x1, y1]`) and `label`. Empty lines
-//! are passed over. Paths are relative to the manifest and stay inside its folder.
+//! (`[x, y]` or `[x, y, 1 | 0]` in pixels of the image), `box` (`[x0, y0, x1, y1]`), `label`, `prompt` (a second
+//! picture that shows what is looked for) and `inputs` (a safetensors file with the model's inputs by name, which need no
+//! picture then). Empty lines are passed over. Paths are relative to the manifest and stay inside its folder.
 
 use serde::Deserialize;
 
@@ -14,7 +15,7 @@ const MAX_SAMPLES: usize = 2_000_000;
 /// Most points of a sample.
 const MAX_POINTS: usize = 10_000;
 
-const FIELDS: [&str; 6] = ["image", "text", "mask", "points", "box", "label"];
+const FIELDS: [&str; 8] = ["image", "text", "mask", "points", "box", "label", "prompt", "inputs"];
 
 /// A click on the image.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -59,6 +60,10 @@ pub struct Entry {
     pub bbox: Option<[f32; 4]>,
     /// Class.
     pub label: Option<String>,
+    /// Picture file that shows what is looked for.
+    pub prompt: Option<String>,
+    /// Safetensors file with inputs of the model by name.
+    pub inputs: Option<String>,
     /// Where this was written, for messages: `samples.jsonl:3`.
     pub place: String,
 }
@@ -74,6 +79,8 @@ struct Line {
     #[serde(rename = "box")]
     bbox: Option<[f32; 4]>,
     label: Option<Label>,
+    prompt: Option<String>,
+    inputs: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -97,10 +104,18 @@ pub fn read_jsonl(path: &str, bytes: &[u8]) -> Result<Vec<Entry>, DataError> {
             continue;
         }
         let line: Line = serde_json::from_str(text).map_err(|e| failed(e.column(), explain(&e, &FIELDS)))?;
-        if line.image.as_deref() == Some("") {
-            return Err(failed(1, "`image` is empty; name a picture file".to_owned()));
+        for (field, name, kind) in [
+            ("image", &line.image, "picture"),
+            ("prompt", &line.prompt, "picture"),
+            ("inputs", &line.inputs, "safetensors"),
+        ] {
+            if name.as_deref() == Some("") {
+                return Err(failed(1, format!("`{field}` is empty; name a {kind} file")));
+            }
         }
-        if line.image.is_none() && (line.text.is_none() || line.mask.is_some()) {
+        let alone = line.inputs.is_some() || line.text.is_some();
+        let about = line.mask.is_some() || line.prompt.is_some();
+        if line.image.is_none() && (about || !alone) {
             return Err(failed(1, "missing field `image`".to_owned()));
         }
         if line.points.len() > MAX_POINTS {
@@ -124,6 +139,8 @@ pub fn read_jsonl(path: &str, bytes: &[u8]) -> Result<Vec<Entry>, DataError> {
                 Label::Name(name) => name,
                 Label::Number(n) => n.to_string(),
             }),
+            prompt: line.prompt,
+            inputs: line.inputs,
             place: format!("{path}:{}", i + 1),
         });
     }
@@ -161,9 +178,11 @@ mod tests {
     #[test]
     fn all_fields_are_read() {
         let text = "\u{feff}{\"image\": \"a.png\"}\n\n{\"image\": \"b.png\", \"text\": \"the dog\", \"mask\": \"m.png\", \
-            \"points\": [[1, 2], [3, 4, 0]], \"box\": [0, 1, 2, 3], \"label\": 7}\r\n";
+            \"points\": [[1, 2], [3, 4, 0]], \"box\": [0, 1, 2, 3], \"label\": 7, \"prompt\": \"p.png\"}\r\n{\"inputs\": \"i.safetensors\"}\n";
         let entries = read_jsonl("s.jsonl", text.as_bytes()).unwrap();
-        assert_eq!(entries.len(), 2);
+        assert_eq!(entries.len(), 3);
+        assert_eq!((&entries[2].image, entries[2].inputs.as_deref()), (&None, Some("i.safetensors")));
+        assert_eq!(entries[1].prompt.as_deref(), Some("p.png"));
         assert_eq!(entries[0].place, "s.jsonl:1");
         let second = &entries[1];
         assert_eq!(second.place, "s.jsonl:3");
@@ -190,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_named() {
-        let cases: [(&[u8], &str); 9] = [
+        let cases: [(&[u8], &str); 12] = [
             (b"", "no samples"),
             (b"\n \n", "no samples"),
             (b"{\"image\": \"a\"}\n{\"image\": \"b\"", "s.jsonl:2:"),
@@ -199,6 +218,9 @@ mod tests {
             (b"{\"image\": \"a\", \"image\": \"b\"}", "duplicate field `image`"),
             (b"{\"image\": \"a\", \"box\": [3, 0, 1, 1]}", "x0 < x1"),
             (b"{\"image\": \"a\", \"points\": [[1]]}", "a point is"),
+            (b"{\"image\": \"a\", \"prompt\": \"\"}", "`prompt` is empty"),
+            (b"{\"text\": \"a\", \"prompt\": \"p.png\"}", "missing field `image`"),
+            (b"{\"inputs\": \"\"}", "`inputs` is empty; name a safetensors file"),
             (b"{\"image\": \"\xff\"}", "s.jsonl:1:12: not UTF-8"),
         ];
         for (bytes, part) in cases {

@@ -298,6 +298,12 @@ impl Size {
 }
 
 impl Geometry {
+    /// A picture that is seen as it is.
+    pub fn whole(width: u32, height: u32) -> Self {
+        let size = (width, height);
+        Self { original: size, resized: size, offset: (0, 0), cropped: size, output: size }
+    }
+
     /// A truth mask of the picture on the tensor's grid (nearest sample; outside the picture unset).
     pub fn to_output(&self, mask: &BinaryMask) -> Result<BinaryMask, DataError> {
         let resized = resize_mask(mask, self.resized.0, self.resized.1)?;

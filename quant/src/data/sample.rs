@@ -1,6 +1,6 @@
 //! Samples, loaded when they are needed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::coco::read_coco;
 use super::coco_mask::{draw_polygons, draw_rle};
+use super::tensors::read_tensors;
 use super::{
-    DataError, DirFiles, Entry, Files, MaskSpec, Point, RgbImage, decode_image, decode_mask, read_jsonl,
+    DataError, DirFiles, Entry, Files, GivenTensor, MaskSpec, Point, RgbImage, decode_image, decode_mask,
+    read_jsonl,
 };
 use crate::eval::metrics::BinaryMask;
 
@@ -35,6 +37,10 @@ pub struct Sample {
     pub bbox: Option<[f32; 4]>,
     /// Class.
     pub label: Option<String>,
+    /// The picture that shows what is looked for.
+    pub prompt: Option<Arc<RgbImage>>,
+    /// Inputs of the model, given as they are.
+    pub inputs: BTreeMap<String, GivenTensor>,
 }
 
 /// An ordered set of samples behind [`Files`].
@@ -52,7 +58,7 @@ pub struct SampleSet {
 #[derive(Clone, Copy)]
 struct Content {
     image: Option<[u8; 32]>,
-    /// Text, mask, points, box and label.
+    /// Text, mask, points, box, label, the picture that prompts and the inputs that are given.
     prompt: [u8; 32],
 }
 
@@ -95,6 +101,8 @@ impl SampleSet {
                 points: Vec::new(),
                 bbox: None,
                 label: None,
+                prompt: None,
+                inputs: None,
             })
             .collect();
         Self::new(files, String::new(), entries)
@@ -112,7 +120,9 @@ impl SampleSet {
         drop(bytes);
         if let Some((folder, _)) = name.rsplit_once('/') {
             for entry in &mut entries {
-                entry.image = entry.image.as_ref().map(|image| format!("{folder}/{image}"));
+                for file in [&mut entry.image, &mut entry.prompt, &mut entry.inputs].into_iter().flatten() {
+                    *file = format!("{folder}/{file}");
+                }
                 if let Some(MaskSpec::File(file)) = &mut entry.mask {
                     *file = format!("{folder}/{file}");
                 }
@@ -132,7 +142,7 @@ impl SampleSet {
         let ids = entries
             .iter()
             .map(|entry| {
-                let image = entry.image.as_deref().unwrap_or("text");
+                let image = entry.image.as_deref().or(entry.inputs.as_deref()).unwrap_or("text");
                 let stem = image.rsplit_once('.').map_or(image, |(stem, _)| stem);
                 let count = seen.entry(stem.to_owned()).or_insert(0);
                 *count += 1;
@@ -176,6 +186,15 @@ impl SampleSet {
         self.ids.get(index).map(String::as_str)
     }
 
+    /// Where a sample comes from, for messages: its picture's file, and the line that names it.
+    pub fn place(&self, index: usize) -> String {
+        let Some(entry) = self.entries.get(index) else { return format!("sample {index}") };
+        match entry.image.as_ref().or(entry.inputs.as_ref()).map(|name| self.files.display(name)) {
+            Some(file) if file != entry.place => format!("{} ({file})", entry.place),
+            _ => entry.place.clone(),
+        }
+    }
+
     /// Decodes one sample: picture and mask.
     pub fn load(&self, index: usize) -> Result<Sample, DataError> {
         let (Some(entry), Some(id)) = (self.entries.get(index), self.ids.get(index)) else {
@@ -184,10 +203,10 @@ impl SampleSet {
                 reason: format!("sample {index} of {}", self.entries.len()),
             });
         };
-        let image = match &entry.image {
-            Some(name) => Some(decode_image(&self.files.display(name), &self.files.read(name)?)?),
-            None => None,
-        };
+        let decode = |name: &String| decode_image(&self.files.display(name), &self.files.read(name)?);
+        let (image, prompt) =
+            (entry.image.as_ref().map(decode).transpose()?, entry.prompt.as_ref().map(decode).transpose()?);
+        let inputs = self.given(entry)?;
         let (width, height) = image.as_ref().map_or((0, 0), |image| (image.width(), image.height()));
         let failed = |reason| DataError::Mask { place: entry.place.clone(), reason };
         let mask = match &entry.mask {
@@ -218,7 +237,17 @@ impl SampleSet {
             points: entry.points.clone(),
             bbox: entry.bbox,
             label: entry.label.clone(),
+            prompt: prompt.map(Arc::new),
+            inputs,
         })
+    }
+
+    /// The inputs that an entry gives as tensors.
+    pub fn given(&self, entry: &Entry) -> Result<BTreeMap<String, GivenTensor>, DataError> {
+        match &entry.inputs {
+            Some(name) => read_tensors(&self.files.display(name), &self.files.read(name)?),
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// SHA-256 (hexadecimal) over the contents in order: picture files, texts, masks and prompts, without
@@ -283,6 +312,11 @@ impl SampleSet {
             part("box", &v.to_le_bytes());
         }
         part("label", entry.label.as_deref().unwrap_or("\0").as_bytes());
+        for (name, file) in [("prompt", &entry.prompt), ("inputs", &entry.inputs)] {
+            if let Some(file) = file {
+                part(name, &self.files.read(file)?);
+            }
+        }
         Ok(hash.finalize().into())
     }
 

@@ -164,6 +164,9 @@ impl Engine {
         tap: &mut dyn Tap,
         cancel: &Cancel,
     ) -> Result<(Run, Baseline), ExecError> {
+        if let Some(sized) = self.at_size_of(inputs)? {
+            return sized.baseline(inputs, quantization, keep, tap, cancel);
+        }
         let mut values = vec![None; self.graph().nodes().len()];
         let known = Known { has: &|_| false, get: &|_| None, reclaim: true };
         let made = |index: usize, value: &Value, _: &[NodeId]| {
@@ -191,6 +194,9 @@ impl Engine {
         tap: &mut dyn Tap,
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
+        if let Some(sized) = self.at_size_of(&baseline.inputs)? {
+            return sized.run_from(baseline, quantization, tap, cancel);
+        }
         let reached = self.reached(baseline, &baseline.inputs, quantization);
         self.run_changed(baseline, &baseline.inputs, quantization, &reached, |_, _| {}, tap, cancel)
     }
@@ -204,6 +210,9 @@ impl Engine {
         keep: &Keep,
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
+        if let Some(sized) = self.at_size_of(&baseline.inputs)? {
+            return sized.advance(baseline, quantization, keep, cancel);
+        }
         let reached = self.reached(baseline, &baseline.inputs, quantization);
         let replaced = baseline.values.iter_mut().zip(&reached).filter(|(_, reached)| **reached);
         let mut replaced: Vec<Value> = replaced.filter_map(|(value, _)| value.take()).collect();
@@ -235,6 +244,9 @@ impl Engine {
         keep: &Keep,
         cancel: &Cancel,
     ) -> Result<(Run, Baseline), ExecError> {
+        if let Some(sized) = self.at_size_of(inputs)? {
+            return sized.branch(baseline, inputs, quantization, keep, cancel);
+        }
         let reached = self.reached(baseline, inputs, quantization);
         let kept = baseline.values.iter().zip(&reached);
         let mut values: Vec<Option<Value>> =
@@ -252,7 +264,15 @@ impl Engine {
 
     /// How many nodes a run with these inputs and this quantization would have to compute at least.
     pub fn distance(&self, baseline: &Baseline, inputs: &[Value], quantization: &Quantization) -> usize {
-        self.reached(baseline, inputs, quantization).into_iter().filter(|&reached| reached).count()
+        let reached = |engine: &Self| {
+            engine.reached(baseline, inputs, quantization).into_iter().filter(|&reached| reached).count()
+        };
+        match self.at_size_of(inputs) {
+            Ok(Some(sized)) => reached(&sized),
+            Ok(None) => reached(self),
+            // The run will say why.
+            Err(_) => self.graph().nodes().len(),
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call of the executor, said in full")]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::buffers::Buffers;
 use super::fusion::{self, Fused};
 use super::keys::{self, Key};
+use super::sizes::{Siblings, Sizes};
 use super::step::LayerWeight;
 use super::{ActivationCache, ExecError, Quantization, Value, step};
 use crate::graph::{Graph, NodeId, Op};
@@ -74,6 +75,9 @@ pub struct Engine {
     pub(super) changes: Vec<u64>,
     weights: Mutex<WeightCache>,
     spare: Mutex<Vec<Buffers>>,
+    /// Where pictures have sizes of their own.
+    pub(super) sizes: Option<Arc<Sizes>>,
+    pub(super) siblings: Siblings,
 }
 
 #[derive(Debug, Default)]
@@ -86,9 +90,26 @@ impl Engine {
     /// Makes `graph` ready. Weights are packed as they are used.
     pub fn new(graph: Arc<Graph>) -> Self {
         let packed = graph.nodes().iter().map(|_| Arc::default()).collect();
-        let fused = fusion::find(&graph);
         let changes = vec![0; graph.nodes().len()];
-        Self { graph, packed, fused, changes, weights: Mutex::default(), spare: Mutex::default() }
+        Self::of(graph, packed, changes, None)
+    }
+
+    fn of(
+        graph: Arc<Graph>,
+        packed: Vec<Arc<OnceLock<LayerWeight>>>,
+        changes: Vec<u64>,
+        sizes: Option<Arc<Sizes>>,
+    ) -> Self {
+        let fused = fusion::find(&graph);
+        let (weights, spare, siblings) = (Mutex::default(), Mutex::default(), Siblings::default());
+        Self { graph, packed, fused, changes, weights, spare, sizes, siblings }
+    }
+
+    /// The engine of the same graph in another size, which `size` stands for. Packed weights do not depend on sizes.
+    pub(super) fn sibling(&self, graph: Arc<Graph>, size: u64) -> Self {
+        // No value of one size stands for one of another, also where it depends on constants alone.
+        let changes = self.changes.iter().map(|change| change ^ (size | 1)).collect();
+        Self::of(graph, self.packed.clone(), changes, None)
     }
 
     /// The same for a rewritten graph: what did not change is shared. Both may use one [`ActivationCache`].
@@ -110,8 +131,7 @@ impl Engine {
                 }
             })
             .collect();
-        let fused = fusion::find(&graph);
-        Self { graph, packed, fused, changes, weights: Mutex::default(), spare: Mutex::default() }
+        Self::of(graph, packed, changes, self.sizes.clone())
     }
 
     /// The graph.
@@ -174,7 +194,7 @@ impl Engine {
                 let Some(value) = given.remove(&name) else {
                     return Err(ExecError::MissingInput { name, expected });
                 };
-                if value.shape() == expected {
+                if self.takes(&expected, value.shape()) {
                     Ok(value)
                 } else {
                     Err(ExecError::InputShape { name, expected, found: value.shape().to_vec() })
@@ -193,6 +213,9 @@ impl Engine {
         tap: &mut dyn Tap,
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
+        if let Some(sized) = self.at_size_of(inputs)? {
+            return sized.run(inputs, quantization, cache, tap, cancel);
+        }
         let graph = &*self.graph;
         let keys = match cache {
             Some(_) => {
@@ -230,13 +253,26 @@ impl Engine {
         inputs: &[Value],
         quantization: &Quantization,
         known: &Known<'_>,
-        mut made: impl FnMut(usize, &Value, &[NodeId]),
+        made: impl FnMut(usize, &Value, &[NodeId]),
         tap: &mut dyn Tap,
+        cancel: &Cancel,
+    ) -> Result<Run, ExecError> {
+        self.execute_for(inputs, quantization, known, made, (tap, self.graph.outputs()), cancel)
+    }
+
+    /// The same for some of the graph's outputs.
+    fn execute_for(
+        &self,
+        inputs: &[Value],
+        quantization: &Quantization,
+        known: &Known<'_>,
+        mut made: impl FnMut(usize, &Value, &[NodeId]),
+        (tap, outputs): (&mut dyn Tap, &[(String, NodeId)]),
         cancel: &Cancel,
     ) -> Result<Run, ExecError> {
         let graph = &*self.graph;
         let sequences = self.sequences(tap);
-        let plan = self.needed(known.has, &sequences, tap, graph.outputs());
+        let plan = self.needed(known.has, &sequences, tap, outputs);
         let run = Context { inputs, quantization, cancel, sequences: &sequences, reclaim: known.reclaim };
         let mut state = State { values: vec![None; graph.nodes().len()], left: plan.uses };
         let mut buffers = self.buffers();
@@ -273,8 +309,7 @@ impl Engine {
                 tap.value(id, value);
             }
         }
-        let outputs = graph
-            .outputs()
+        let outputs = outputs
             .iter()
             .map(|(_, id)| state.values[id.index()].clone().ok_or(ExecError::Cancelled))
             .collect::<Result<_, _>>()?;
@@ -292,6 +327,9 @@ impl Engine {
         tap: &mut dyn Tap,
         cancel: &Cancel,
     ) -> Result<(), ExecError> {
+        if self.sizes.is_some() {
+            return self.watch_sizes(samples, quantization, tap, cancel);
+        }
         let graph = &*self.graph;
         let sequences = self.sequences(tap);
         let plan = self.needed(Known::NOTHING.has, &sequences, tap, &[]);
@@ -326,6 +364,23 @@ impl Engine {
             }
         }
         self.keep(buffers);
+        Ok(())
+    }
+
+    /// The same where every sample may have a size of its own: one after another.
+    fn watch_sizes(
+        &self,
+        samples: &[Vec<Value>],
+        quantization: &Quantization,
+        tap: &mut dyn Tap,
+        cancel: &Cancel,
+    ) -> Result<(), ExecError> {
+        let known = Known::NOTHING;
+        for inputs in samples {
+            let sized = self.at_size_of(inputs)?;
+            let engine = sized.as_deref().unwrap_or(self);
+            engine.execute_for(inputs, quantization, &known, |_, _, _| {}, (tap, &[]), cancel)?;
+        }
         Ok(())
     }
 

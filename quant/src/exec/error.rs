@@ -25,6 +25,14 @@ pub enum ExecError {
         /// What was given.
         found: Vec<usize>,
     },
+    /// There is no graph for inputs of a size.
+    #[error("inputs of shapes {shapes:?}: {message}")]
+    Size {
+        /// Shapes of all inputs.
+        shapes: Vec<Vec<usize>>,
+        /// Why.
+        message: String,
+    },
     /// A token number that the table does not have.
     #[error("{node}: token {token} at position {position} is not one of the {rows} of the vocabulary")]
     Token {

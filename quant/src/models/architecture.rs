@@ -1,5 +1,6 @@
 //! The architectures that open, and how each is recognised.
 
+use super::OwnSizes;
 use super::source::Source;
 use super::task::Task;
 use super::{ModelError, bert, clip, clipseg, deit, detr, dinov2, lavt, sam, swin, vit, yolos};
@@ -12,6 +13,8 @@ pub(crate) struct Built {
     pub(crate) graph: Graph,
     /// How a picture becomes `pixel_values`; none for models that see no picture.
     pub(crate) preprocessor: Option<PreprocessorConfig>,
+    /// What may have another size in every sample.
+    pub(crate) own_sizes: OwnSizes,
     /// How a sentence becomes `input_ids`; none for models that read none, or where the folder has no tokenizer.
     pub(crate) text: Option<TextEncoder>,
     /// What the outputs mean.

@@ -15,7 +15,7 @@ use super::architecture::Built;
 use super::parts::heads::MASKED;
 use super::parts::{activation, bert, embedding, tokenizer};
 use super::source::Source;
-use super::{ModelError, Task};
+use super::{ModelError, OwnSizes, Task};
 use crate::graph::Builder;
 
 /// Tokens that a text is brought to where no length is asked for, special ones and padding included. The position
@@ -105,7 +105,13 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         builder.output(name, node);
     }
     let graph = builder.finish(is_bookkeeping)?;
-    Ok(Built { graph, preprocessor: None, text: tokenizer::read(source, tokens)?, task })
+    Ok(Built {
+        graph,
+        preprocessor: None,
+        own_sizes: OwnSizes::None,
+        text: tokenizer::read(source, tokens)?,
+        task,
+    })
 }
 
 /// Tensors that checkpoints carry besides weights: buffers that can be derived, and the second name of a bias.

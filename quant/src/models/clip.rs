@@ -7,7 +7,7 @@ use super::architecture::Built;
 use super::parts::clip::{self, Towers};
 use super::parts::{embedding, pictures, tokenizer};
 use super::source::Source;
-use super::{ModelError, Task};
+use super::{ModelError, OwnSizes, Task};
 use crate::data::{Filter, PreprocessorConfig, Size};
 use crate::graph::Builder;
 
@@ -61,6 +61,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     Ok(Built {
         graph: builder.finish(clip::is_bookkeeping)?,
         preprocessor: Some(preprocessor),
+        own_sizes: OwnSizes::None,
         text: tokenizer::read(source, tokens)?,
         task: Task::Embeddings { outputs: vec!["image_embeds".to_owned(), "text_embeds".to_owned()] },
     })

@@ -14,7 +14,7 @@ use super::architecture::Built;
 use super::parts::clip::{self, Towers};
 use super::parts::{pictures, tokenizer};
 use super::source::Source;
-use super::{MaskRule, ModelError, Task};
+use super::{MaskRule, ModelError, OwnSizes, Task};
 use crate::data::Filter;
 use crate::graph::{Builder, NodeId, Scope};
 
@@ -84,6 +84,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     Ok(Built {
         graph: builder.finish(unused)?,
         preprocessor: Some(preprocessor),
+        own_sizes: OwnSizes::None,
         text,
         task: Task::Mask { logits: "logits".to_owned(), rule: MaskRule::Above(0.0) },
     })

@@ -1,8 +1,10 @@
 //! DETR (Carion et al., ECCV 2020) as Hugging Face has it: a ResNet with frozen normalisation, a transformer over its last
 //! map, and boxes from learned queries. The backbone's names are those of timm or of Hugging Face.
 //!
+//! Every picture has a size of its own (the shorter side 800, the longer at most 1333): the graph is built for each.
+//!
 //! Inputs: `pixel_values [1, 3, H, W]`, and `pixel_mask [1, H, W]` (1 picture, 0 padding) if it is asked for or no shape of
-//! the picture is: pictures of all aspect ratios are then padded to one size. Outputs: `logits [1, Q, classes + 1]` and
+//! the picture is; pictures of a batch are padded to one size, one alone is not. Outputs: `logits [1, Q, classes + 1]` and
 //! `pred_boxes [1, Q, 4]` (centre x, centre y, width, height, as shares of the picture without its padding).
 
 mod backbone;
@@ -11,7 +13,7 @@ mod positions;
 mod transformer;
 
 use super::architecture::Built;
-use super::parts::pictures::{IMAGENET, preprocessor, resized};
+use super::parts::pictures::{IMAGENET, largest, own_sizes, preprocessor, resized};
 use super::source::Source;
 use super::{ModelError, Task};
 use crate::data::{Filter, Size};
@@ -21,6 +23,8 @@ use config::DetrConfig;
 
 /// The published size of pictures: the shorter side, and the longer at most.
 const USUAL: Size = Size::Shortest { short: 800, longest: Some(1333) };
+/// Height and width of the largest picture of that size.
+const LARGEST: (usize, usize) = (800, 1333);
 
 /// Whether configuration or tensors are those of DETR.
 pub(super) fn recognises(source: &Source<'_>) -> bool {
@@ -40,14 +44,13 @@ pub(super) fn recognises(source: &Source<'_>) -> bool {
 pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let config = DetrConfig::read(source)?;
     let mut preprocessor = preprocessor(source, resized(USUAL, Filter::Bilinear, IMAGENET))?;
-    // One graph for all pictures: a square in which each fits, with a mask of its padding.
-    let usual = match (preprocessor.pad, preprocessor.resize.unwrap_or(USUAL)) {
-        (Some(size), _) => size,
-        (None, Size::Exact { height, width } | Size::Within { height, width }) => (height, width),
-        (None, Size::Shortest { longest: Some(side), .. } | Size::Longest(side)) => (side, side),
-        (None, Size::Shortest { short, longest: None }) => (short, short),
+    let usual = match (preprocessor.pad, preprocessor.resize) {
+        (Some((height, width)), _) | (None, Some(Size::Exact { height, width })) => {
+            (height as usize, width as usize)
+        }
+        _ => largest(&preprocessor).unwrap_or(LARGEST),
     };
-    let (height, width) = source.shapes.image("pixel_values", (usual.0 as usize, usual.1 as usize));
+    let (height, width) = source.shapes.image("pixel_values", usual);
     let masked = source.shapes.contains("pixel_mask") || !source.shapes.contains("pixel_values");
 
     let mut builder = Builder::new(source.weights);
@@ -59,12 +62,17 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     builder.output("logits", logits);
     builder.output("pred_boxes", boxes);
     let graph = builder.finish(|name| name.ends_with(".num_batches_tracked"))?;
-    if let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width)) {
+    // A shape that was asked for is that of a batch: its pictures are padded to it.
+    if source.shapes.contains("pixel_values")
+        && let (Ok(height), Ok(width)) = (u32::try_from(height), u32::try_from(width))
+    {
         preprocessor.pad = Some((height, width));
     }
+    let own_sizes = own_sizes(&preprocessor);
     Ok(Built {
         graph,
         preprocessor: Some(preprocessor),
+        own_sizes,
         text: None,
         task: Task::Boxes {
             logits: "logits".to_owned(),

@@ -18,7 +18,7 @@ use super::architecture::Built;
 use super::parts::bert;
 use super::parts::pictures::{IMAGENET, exact, resized};
 use super::source::Source;
-use super::{InputShapes, MaskRule, ModelError, Task, Weights};
+use super::{InputShapes, MaskRule, ModelError, OwnSizes, Task, Weights};
 use crate::data::{Filter, PreprocessorConfig, TextEncoder, Truncation};
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{Builder, Graph};
@@ -64,6 +64,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     Ok(Built {
         graph,
         preprocessor: Some(preprocessor),
+        own_sizes: OwnSizes::None,
         text,
         task: Task::Mask { logits: "logits".to_owned(), rule: MaskRule::Second },
     })

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::architecture::Built;
 use super::source::Source;
 use super::{InputShapes, ModelError, Task, Weights, architecture, little_endian, onnx};
 use crate::data::{DirFiles, Files, PreprocessorConfig, TextEncoder};
-use crate::graph::Graph;
+use crate::exec::Resized;
+use crate::graph::{Graph, Param};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -31,6 +33,18 @@ pub enum ModelFiles {
     },
 }
 
+/// What may have another size in every sample, so that the graph is made for each size that comes (see
+/// [`Reopened`]); sites and weights are the same in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnSizes {
+    /// Nothing: one graph for all.
+    None,
+    /// Pictures; the model's graph is that for the largest one.
+    Pictures,
+    /// Prompts: as many points as a sample has.
+    Prompts,
+}
+
 /// An open model: the graph, and how pictures and sentences become its inputs.
 pub struct Model {
     /// Short name.
@@ -43,6 +57,8 @@ pub struct Model {
     pub graph: Arc<Graph>,
     /// How a picture becomes `pixel_values`; none for a model without pictures.
     pub preprocessor: Option<PreprocessorConfig>,
+    /// What may have another size in every sample.
+    pub own_sizes: OwnSizes,
     /// How a sentence becomes `input_ids` and `attention_mask`; none for a model without sentences.
     pub text: Option<TextEncoder>,
     /// What the outputs mean.
@@ -79,8 +95,6 @@ pub fn open_for(
     weights: Option<Weights>,
     shapes: &InputShapes,
 ) -> Result<Model, ModelError> {
-    // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
-    type Folder = Arc<dyn Files>;
     if let ModelFiles::Path(path) = source
         && onnx::is_onnx(path)
     {
@@ -94,6 +108,54 @@ pub fn open_for(
     {
         return Ok(Model { name: folder_name(path), ..onnx::model(&file, shapes)? });
     }
+    let Opened { name, label, files, architecture, built, warnings } = opened(source, weights, shapes)?;
+    Ok(Model {
+        name,
+        label,
+        architecture,
+        fingerprint: fingerprint(architecture, &built.graph, built.own_sizes == OwnSizes::None),
+        graph: Arc::new(built.graph),
+        preprocessor: built.preprocessor,
+        own_sizes: built.own_sizes,
+        text: built.text,
+        task: built.task,
+        encodings: Vec::new(),
+        unsupported: Vec::new(),
+        warnings,
+        files,
+    })
+}
+
+/// Makes the graphs of a model for samples of other sizes than it was opened for.
+#[derive(Debug, Clone)]
+pub struct Reopened {
+    /// The model.
+    pub model: ModelFiles,
+    /// Weights that take the place of its own: a `bitloupe-weights/1` export.
+    pub exported_weights: Option<PathBuf>,
+}
+
+impl Resized for Reopened {
+    fn graph(&self, shapes: &InputShapes) -> Result<Graph, ModelError> {
+        let weights = self.exported_weights.as_deref().map(Weights::from_export).transpose()?;
+        Ok(opened(&self.model, weights, shapes)?.built.graph)
+    }
+}
+
+/// What is read of a model that is not ONNX.
+struct Opened {
+    name: String,
+    label: Option<String>,
+    files: Arc<dyn Files>,
+    architecture: &'static str,
+    built: Built,
+    warnings: Vec<String>,
+}
+
+/// Reads files and builds the graph.
+fn opened(source: &ModelFiles, weights: Option<Weights>, shapes: &InputShapes) -> Result<Opened, ModelError> {
+    // Configuration and tokenizer may be links out of the folder; samples may not, their names come from manifests.
+    type Folder = Arc<dyn Files>;
     let given = weights.is_some();
     let (name, label, files, confined, mut found): (String, Option<String>, Folder, Folder, Weights) =
         match source {
@@ -129,20 +191,8 @@ pub fn open_for(
     // What is missing goes before what is wrong because of it.
     let built = (architecture.build)(&source)
         .map_err(|error| if source.weights.are_missing() { source.weights.missing() } else { error })?;
-    Ok(Model {
-        name,
-        label,
-        architecture: architecture.name,
-        fingerprint: fingerprint(architecture.name, &built.graph),
-        graph: Arc::new(built.graph),
-        preprocessor: built.preprocessor,
-        text: built.text,
-        task: built.task,
-        encodings: Vec::new(),
-        unsupported: Vec::new(),
-        warnings: source.assumed(),
-        files: confined,
-    })
+    let (architecture, warnings) = (architecture.name, source.assumed());
+    Ok(Opened { name, label, files: confined, architecture, built, warnings })
 }
 
 /// What a folder is called.
@@ -161,14 +211,23 @@ fn split(path: &Path) -> (PathBuf, PathBuf) {
     }
 }
 
-/// Stands for the graph's shape and every weight: two models with the same fingerprint give the same results.
-pub(super) fn fingerprint(architecture: &str, graph: &Graph) -> String {
+/// Stands for the graph's shape and every weight: two models with the same fingerprint give the same results. Where
+/// samples have sizes of their own (`sized` is false) only layers and weights count, which all of them share.
+pub(super) fn fingerprint(architecture: &str, graph: &Graph, sized: bool) -> String {
     let mut hash = Sha256::new();
     hash.update(architecture);
     for node in graph.nodes() {
-        hash.update(format!("{}|{}|{:?}\n", node.name, node.op.kind(), node.shape));
+        if sized {
+            hash.update(format!("{}|{}|{:?}\n", node.name, node.op.kind(), node.shape));
+        } else if node.op.slots().is_some() {
+            hash.update(format!("{}|{}\n", node.name, node.op.kind()));
+        }
     }
-    for param in graph.params() {
+    let mut params: Vec<&Param> = graph.params().iter().collect();
+    if !sized {
+        params.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    for param in params {
         hash.update(format!("{}|{:?}\n", param.name, param.shape));
         param.data.in_blocks(|block| hash.update(little_endian(block)));
     }

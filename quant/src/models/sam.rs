@@ -4,8 +4,10 @@
 //!
 //! Inputs: `pixel_values [1, 3, S, S]` and prompts in pixels of it: `input_points [1, P, N, 2]` with
 //! `input_labels [1, P, N]` (1 object, 0 background, -1 no point, -10 padding), `input_boxes [1, P, 4]`,
-//! `input_masks [1, 1, S/4, S/4]` for patches of 16. Prompts are there when their shapes are asked for; by default one
-//! prompt of one point. Outputs: `pred_masks [1, P, 3, h, w]` with `iou_scores [1, P, 3]`, and the decoder's answer to an
+//! `input_masks [1, 1, S/4, S/4]` for patches of 16; or, as in the authors' ONNX export, all prompts as
+//! `point_coords [1, P, N, 2]` with `point_labels [1, P, N]`, where the corners of a box have labels 2 and 3 and a prompt
+//! without a box ends in a point of label -1. Prompts are there when their shapes are asked for; by default one
+//! prompt of one point. Every sample may have another number of points. Outputs: `pred_masks [1, P, 3, h, w]` with `iou_scores [1, P, 3]`, and the decoder's answer to an
 //! unambiguous prompt, `pred_masks.single [1, P, 1, h, w]` with `iou_scores.single [1, P, 1]`.
 
 mod config;
@@ -18,7 +20,7 @@ mod vision;
 use super::architecture::Built;
 use super::parts::pictures::{IMAGENET, preprocessor, resized};
 use super::source::Source;
-use super::{MaskRule, ModelError, Task};
+use super::{MaskRule, ModelError, OwnSizes, Task};
 use crate::data::{Filter, PreprocessorConfig, Size};
 use crate::graph::Builder;
 use config::Sizes;
@@ -78,6 +80,7 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     Ok(Built {
         graph,
         preprocessor: Some(preprocessor),
+        own_sizes: OwnSizes::Prompts,
         text: None,
         task: Task::Mask {
             logits: "pred_masks".to_owned(),

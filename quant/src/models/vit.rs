@@ -15,7 +15,7 @@ use super::parts::tokens::token;
 use super::parts::vit::{Blocks, HF, TIMM, Vit, count_modules, timm_names};
 use super::parts::vit_sizes::{self, Tokens};
 use super::source::Source;
-use super::{ModelError, Task};
+use super::{ModelError, OwnSizes, Task};
 use crate::data::{Filter, PreprocessorConfig};
 use crate::exec::kernels::activation::Activation;
 use crate::exec::kernels::gather::Reduction;
@@ -167,7 +167,7 @@ pub(super) fn build(
         builder.output(name, node);
     }
     let graph = builder.finish(is_bookkeeping)?;
-    Ok(Built { graph, preprocessor: Some(preprocessor), text: None, task })
+    Ok(Built { graph, preprocessor: Some(preprocessor), own_sizes: OwnSizes::None, text: None, task })
 }
 
 fn task(source: &Source<'_>, g: &Scope<'_, '_>, outputs: &[(&str, NodeId)]) -> Task {

@@ -1,6 +1,9 @@
 //! YOLOS, object detection by a ViT with detection tokens (Fang et al., NeurIPS 2021), under the names of Hugging Face
 //! (`YolosForObjectDetection`, `YolosModel`).
 //!
+//! Every picture has a size of its own (the shorter side 800, the longer at most 1333): the graph is built for each, with
+//! positions resampled to its grid.
+//!
 //! Input: `pixel_values [1, 3, H, W]`; outputs: `logits [1, D, classes + 1]` (the last class is "no object"),
 //! `pred_boxes [1, D, 4]` (centre x, centre y, width, height as shares of the image) and `last_hidden_state [1, N, C]`.
 
@@ -79,7 +82,9 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
     let mut default = pictures::resized(size, Filter::Bilinear, IMAGENET);
     default.multiple_of = 16;
     let preprocessor = pictures::preprocessor(source, default)?;
-    build(source, preprocessor, config.image(), |g, pixels| {
+    let own_sizes = pictures::own_sizes(&preprocessor);
+    let usual = pictures::largest(&preprocessor).unwrap_or(config.image());
+    let built = build(source, preprocessor, usual, |g, pixels| {
         let mut m = g.at(root);
         m.read("embeddings.patch_embeddings.projection.weight", &config.patch_weight())?;
         let x = encode(&mut m, &config, &detection, pixels)?;
@@ -93,7 +98,8 @@ pub(super) fn open(source: &Source<'_>) -> Result<Built, ModelError> {
         let boxes = mlp(&mut g.at("bbox_predictor"), detected)?;
         let boxes = g.activation("bbox_predictor.sigmoid", Activation::Sigmoid, boxes)?;
         Ok(vec![("logits", logits), ("pred_boxes", boxes), ("last_hidden_state", x)])
-    })
+    })?;
+    Ok(Built { own_sizes, ..built })
 }
 
 /// Embeddings and layers: image to tokens `[1, 1 + h·w + D, C]`.

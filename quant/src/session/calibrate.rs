@@ -9,7 +9,7 @@ use super::{Session, SessionError, choices, lock};
 use crate::data::SampleSet;
 use crate::eval::search::Share;
 use crate::exec::{Cancel, Engine, NoTap, Quantization, Tap, Value};
-use crate::graph::{Graph, Node, NodeId};
+use crate::graph::{Graph, Node, NodeId, layout_in};
 use crate::quantizer::Granularity;
 use crate::stats::{Sketch, StatsError, StatsFile, join_fingerprints};
 use crate::terms::{Layout, Slot};
@@ -40,6 +40,8 @@ pub struct SiteStats {
 #[derive(Debug, Clone)]
 struct Watch {
     layout: Layout,
+    /// The axis of the channels, for values of other sizes.
+    axis: Option<isize>,
     sites: Vec<usize>,
     /// Whether one of them is fitted on the shapes of its channels.
     shapes: bool,
@@ -60,9 +62,9 @@ impl Watches {
         for (index, site) in graph.sites().iter().enumerate() {
             let Some(operand) = site.operand.filter(|_| wanted(index)) else { continue };
             let node = graph.node(site.node).inputs[operand];
-            let layout = site.layout_of(granularity);
+            let (layout, axis) = (site.layout_of(granularity), site.axis_of(granularity));
             let at = *found.entry((node, layout)).or_insert_with(|| {
-                made.watches.push(Watch { layout, sites: Vec::new(), shapes: false });
+                made.watches.push(Watch { layout, axis, sites: Vec::new(), shapes: false });
                 made.by_node[node.index()].push(made.watches.len() - 1);
                 made.watches.len() - 1
             });
@@ -96,7 +98,9 @@ impl Tap for Observer<'_> {
 
     fn value(&mut self, node: NodeId, value: &Value) {
         for &watch in &self.watches.by_node[node.index()] {
-            let layout = self.watches.watches[watch].layout;
+            let Watch { layout, axis, .. } = self.watches.watches[watch];
+            let same = value.len() == layout.len();
+            let layout = if same { layout } else { layout_in(value.shape(), axis) };
             if let Err(error) = self.sketches[watch].observe(value.as_slice(), layout) {
                 self.failed.get_or_insert(error);
             }
@@ -246,10 +250,9 @@ impl Session {
         let graph = engine.graph();
         let mut watches = Watches { watches: Vec::new(), by_node: vec![Vec::new(); graph.nodes().len()] };
         for &(node, axis) in nodes {
-            let shape = &graph.node(node).shape;
-            let layout = Layout::axis(shape, axis).unwrap_or_else(|_| Layout::tensor(shape.iter().product()));
+            let layout = layout_in(&graph.node(node).shape, Some(axis));
             watches.by_node[node.index()].push(watches.watches.len());
-            watches.watches.push(Watch { layout, sites: Vec::new(), shapes: false });
+            watches.watches.push(Watch { layout, axis: Some(axis), sites: Vec::new(), shapes: false });
         }
         let todo: Vec<usize> = (0..set.len()).collect();
         self.observe(engine, &watches, set, &todo, &Cancel::default(), &mut |_, _| {})

@@ -93,18 +93,48 @@ pub enum SessionError {
         place: String,
     },
     /// A sample without the prompt that the model was opened for.
-    #[error(
-        "{place}: it has no fitting `{what}`; the samples of a set must all have the same prompts, `points` of one number or a `box`"
-    )]
+    #[error("{place}: it has no fitting `{what}`, which the model reads; add it to its line of the manifest")]
     NoPrompt {
         /// Manifest and line.
         place: String,
         /// The missing field.
         what: &'static str,
     },
+    /// A prompt that a model does not read although it reads prompts.
+    #[error(
+        "{place}: the model has no input for its `{what}`; take it out, or export the model with that input"
+    )]
+    UnusedPrompt {
+        /// Manifest and line.
+        place: String,
+        /// The field.
+        what: &'static str,
+    },
+    /// Samples that need two forms of a model.
+    #[error(
+        "{place}: it has {has}, and {other} has {others}; the model is built for sentences or for pictures as prompts, \
+         so give all samples of calibration and evaluation the same, or make two sets"
+    )]
+    MixedPrompts {
+        /// Manifest and line.
+        place: String,
+        /// What that sample has.
+        has: &'static str,
+        /// Another sample.
+        other: String,
+        /// What that one has.
+        others: &'static str,
+    },
+    /// A sentence for a model that reads none.
+    #[error("{model} reads no sentence: what it looks for comes from the samples")]
+    NoSentence {
+        /// The model.
+        model: String,
+    },
     /// An input that no sample gives.
     #[error(
-        "the model's input `{name}` of shape {shape:?} cannot be made from samples; give tensors with `bitloupe run --inputs`"
+        "the model's input `{name}` of shape {shape:?} cannot be made from samples; give tensors in a file that \
+         the line of each sample names as `inputs`, or with `bitloupe run --inputs`"
     )]
     UnknownInput {
         /// The input.
@@ -128,6 +158,14 @@ pub enum SessionError {
         place: String,
         /// Why.
         source: DataError,
+    },
+    /// A sample that cannot be prepared for the model.
+    #[error("{place}: {source}")]
+    Sample {
+        /// Manifest and line and the picture.
+        place: String,
+        /// Why.
+        source: Box<SessionError>,
     },
     /// A sample that is not there.
     #[error("there is no sample {index}; there are {count}")]
@@ -166,6 +204,9 @@ impl From<SearchError> for SessionError {
 impl SessionError {
     /// Whether the user stopped it.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Exec(ExecError::Cancelled))
+        match self {
+            Self::Sample { source, .. } => source.is_cancelled(),
+            other => matches!(other, Self::Exec(ExecError::Cancelled)),
+        }
     }
 }

@@ -9,9 +9,8 @@ mod rows;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::variant::Variant;
 use super::{Session, SessionError};
-use crate::exec::{Cancel, Decision, Value};
+use crate::exec::{Cancel, Decision, Engine, Value};
 use crate::graph::{Graph, NodeId, Op};
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::output::{
@@ -207,16 +206,16 @@ impl Session {
     /// parameters into the plan. `step` is called after every sample and every layer.
     pub(super) fn fit_by_gradients(
         &self,
-        variant: &Variant,
+        engine: &Engine,
         plan: &mut Plan,
         targets: &Targets,
         samples: &[Vec<Value>],
         cancel: &Cancel,
         step: &mut (dyn FnMut() + Send),
     ) -> Result<(), SessionError> {
-        let graph = variant.graph();
-        let gradients = self.layer_gradients(variant, plan, targets, samples, cancel, step)?;
-        variant.engine.lockstep(samples, false, cancel, |node, operands| {
+        let graph = &**engine.graph();
+        let gradients = self.layer_gradients(engine, plan, targets, samples, cancel, step)?;
+        engine.lockstep(samples, false, cancel, |node, operands| {
             if let Some(target) = targets.0.get(&node) {
                 let none = Vec::new();
                 let of_layer = gradients.get(&node).unwrap_or(&none);

@@ -1,15 +1,22 @@
 //! From a sample to the inputs of the graph, and from outputs to an answer.
 
+mod prompts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use prompts::PROMPT_PICTURE;
+pub(super) use prompts::asked_shapes;
+
 use super::{Session, SessionError};
-use crate::data::{Encoded, Geometry, Pixels, RgbImage, Sample, SampleSet, TextWarning};
+use crate::data::{
+    Encoded, Geometry, Pixels, Point, PreprocessorConfig, RgbImage, Sample, SampleSet, TextWarning,
+};
 use crate::eval::answer::{Answer, Ranked};
 use crate::eval::reading::Outputs;
 use crate::exec::{Cancel, Engine, NoTap, Quantization, Value};
-use crate::graph::Graph;
-use crate::models::{InputShapes, Task};
+use crate::graph::{Graph, NodeId};
+use crate::models::{OwnSizes, Task};
 
 /// Inputs of one sample, in the graph's order, and what is needed to read the result.
 #[derive(Debug)]
@@ -27,22 +34,6 @@ pub(super) fn reads_text(graph: &Graph) -> bool {
     graph.inputs().iter().any(|&id| graph.node(id).name == "input_ids")
 }
 
-/// The shapes of the prompts that a set has, if a graph takes prompts: all samples of a set have the same form.
-pub(super) fn prompt_shapes(graph: &Graph, set: &SampleSet) -> Option<InputShapes> {
-    let prompted = |name: &str| matches!(name, "input_points" | "input_labels" | "input_boxes");
-    graph.inputs().iter().find(|&&id| prompted(&graph.node(id).name))?;
-    let first = set.entries().first()?;
-    let mut shapes = Vec::new();
-    if !first.points.is_empty() {
-        shapes.push(("input_points", vec![1, 1, first.points.len(), 2]));
-        shapes.push(("input_labels", vec![1, 1, first.points.len()]));
-    }
-    if first.bbox.is_some() {
-        shapes.push(("input_boxes", vec![1, 1, 4]));
-    }
-    (!shapes.is_empty()).then(|| shapes.into_iter().collect())
-}
-
 impl Session {
     /// The model's inputs for sample `index` of a set, for [`Engine::run`](crate::exec::Engine::run).
     pub fn inputs(&self, set: &SampleSet, index: usize) -> Result<Vec<Value>, SessionError> {
@@ -57,21 +48,48 @@ impl Session {
         text: Option<&str>,
     ) -> Result<SampleInputs, SessionError> {
         let sample = set.load(index)?;
-        let place = set.entries().get(index).map_or_else(|| sample.id.clone(), |entry| entry.place.clone());
-        let encoded = self.encode(&sample, text, &place)?;
-        let pixels = self.pixels(&sample, &place)?;
+        let place = set.place(index);
         let graph = &*self.model.graph;
+        if let Some(what) = prompts::dropped(graph, &sample) {
+            return Err(SessionError::UnusedPrompt { place, what });
+        }
+        let asked: Vec<&str> = graph.inputs().iter().map(|&id| graph.node(id).name.as_str()).collect();
+        let open = |name: &str| asked.contains(&name) && !sample.inputs.contains_key(name);
+        let encoded = if open("input_ids") { Some(self.encode(&sample, text, &place)?) } else { None };
+        if text.is_some() && encoded.is_none() {
+            return Err(SessionError::NoSentence { model: self.model.name.clone() });
+        }
+        let wanted = |id: &&NodeId| is_picture(&graph.node(**id).shape) && open(&graph.node(**id).name);
+        let mut pixels = None;
+        let mut shown = None;
+        for id in graph.inputs().iter().filter(wanted) {
+            let node = graph.node(*id);
+            if node.name == PROMPT_PICTURE {
+                let no_prompt = || SessionError::NoPrompt { place: place.clone(), what: "prompt" };
+                let image = sample.prompt.as_ref().ok_or_else(no_prompt)?;
+                shown = Some(self.pixels(image, &node.shape, &place)?);
+            } else if pixels.is_none() {
+                let no_picture = || SessionError::NoPicture { place: place.clone() };
+                let image = sample.image.as_ref().ok_or_else(no_picture)?;
+                pixels = Some(self.pixels(image, &node.shape, &place)?);
+            }
+        }
+        let free = self.model.own_sizes == OwnSizes::Prompts;
+        let made = Made { sample: &sample, encoded: encoded.as_ref(), pixels: pixels.as_ref(), shown, free };
         let mut given = HashMap::new();
         for &id in graph.inputs() {
             let node = graph.node(id);
-            let value = input(&node.name, &node.shape, &sample, encoded.as_ref(), pixels.as_ref(), &place)?;
-            given.insert(node.name.clone(), value);
+            given.insert(node.name.clone(), made.input(&node.name, &node.shape, &place)?);
         }
+        let values = self.base.engine.inputs(given).map_err(at(&place))?;
+        // A size that the model cannot be built for is told here, with the sample's name.
+        self.base.engine.at_size_of(&values).map_err(at(&place))?;
+        let geometry = pixels.map(|pixels| pixels.geometry).or_else(|| self.as_given(&values));
         let own = sample.text.as_deref();
         let truth = if text.is_none_or(|text| Some(text) == own) { self.truth(&sample) } else { None };
         Ok(SampleInputs {
-            values: self.base.engine.inputs(given)?,
-            geometry: pixels.map(|pixels| pixels.geometry),
+            values,
+            geometry,
             warnings: encoded.map(|encoded| encoded.warnings).unwrap_or_default(),
             truth,
             text: text.or(own).unwrap_or_default().to_owned(),
@@ -79,46 +97,51 @@ impl Session {
         })
     }
 
-    /// The ids of the sentence, if the model reads one.
-    fn encode(
-        &self,
-        sample: &Sample,
-        text: Option<&str>,
-        place: &str,
-    ) -> Result<Option<Encoded>, SessionError> {
-        if !reads_text(&self.model.graph) {
-            return Ok(None);
-        }
+    /// The ids of the sentence.
+    fn encode(&self, sample: &Sample, text: Option<&str>, place: &str) -> Result<Encoded, SessionError> {
         let place = || place.to_owned();
         let Some(sentence) = text.or(sample.text.as_deref()) else {
             return Err(SessionError::NoText { place: place() });
         };
         let encoder = self.model.text.as_ref().ok_or(SessionError::NoTokenizer)?;
-        let encoded = encoder.encode(sentence).map_err(|source| match text {
+        encoder.encode(sentence).map_err(|source| match text {
             Some(_) => source.into(),
             None => SessionError::Text { place: place(), source },
-        })?;
-        Ok(Some(encoded))
+        })
     }
 
-    /// The picture as the model sees it, if it sees one.
-    fn pixels(&self, sample: &Sample, place: &str) -> Result<Option<Pixels>, SessionError> {
-        let graph = &self.model.graph;
-        let picture = graph.inputs().iter().map(|&id| &graph.node(id).shape).find(|shape| is_picture(shape));
-        let Some(&[_, _, height, width]) = picture.map(Vec::as_slice) else { return Ok(None) };
-        let image =
-            sample.image.as_ref().ok_or_else(|| SessionError::NoPicture { place: place.to_owned() })?;
+    /// A picture as the model sees it, for an input of shape `[1, 3, H, W]`.
+    fn pixels(&self, image: &RgbImage, shape: &[usize], place: &str) -> Result<Pixels, SessionError> {
+        let (height, width) = (shape[2], shape[3]);
         let preprocessor = self.model.preprocessor.as_ref().ok_or(SessionError::NoPreprocessor)?;
-        let pixels = preprocessor.apply(image)?;
-        if pixels.geometry.output == (width as u32, height as u32) {
-            return Ok(Some(pixels));
+        let prepare = |preprocessor: &PreprocessorConfig| preprocessor.apply(image).map_err(at(place));
+        let pixels = prepare(preprocessor)?;
+        let own = self.model.own_sizes == OwnSizes::Pictures;
+        if own || pixels.geometry.output == (width as u32, height as u32) {
+            return Ok(pixels);
         }
         // Every picture would have another size than the model reads: nobody meant that.
         if let Some(prepared) = preprocessor.fixed_size() {
             return Err(SessionError::PictureSize { prepared, read: (height, width) });
         }
         // Published preprocessing gives every picture a size of its own; the graph has one for all.
-        Ok(Some(preprocessor.on_canvas(height as u32, width as u32).apply(image)?))
+        prepare(&preprocessor.on_canvas(height as u32, width as u32))
+    }
+
+    /// Where the answer lies if the picture was given as a tensor or there is none: it is read as it is, a mask on its own
+    /// grid.
+    fn as_given(&self, inputs: &[Value]) -> Option<Geometry> {
+        let graph = &*self.model.graph;
+        let seen = inputs.iter().map(Value::shape).find(|shape| is_picture(shape));
+        let answered = || match &self.model.task {
+            Task::Mask { logits, .. } => {
+                let (_, id) = graph.outputs().iter().find(|(name, _)| name == logits)?;
+                Some(graph.node(*id).shape.as_slice())
+            }
+            _ => None,
+        };
+        let [.., height, width] = *seen.or_else(answered)? else { return None };
+        Some(Geometry::whole(u32::try_from(width).ok()?, u32::try_from(height).ok()?))
     }
 
     /// What the sample says is true, in the terms of the model's task.
@@ -169,55 +192,85 @@ impl Session {
     }
 }
 
-/// The value of one input.
-fn input(
-    name: &str,
-    shape: &[usize],
-    sample: &Sample,
-    encoded: Option<&Encoded>,
-    pixels: Option<&Pixels>,
-    place: &str,
-) -> Result<Value, SessionError> {
-    let numbers =
-        |ids: &[i64]| Value::new(vec![1, ids.len()], ids.iter().map(|&id| id as f32).collect::<Vec<_>>());
-    let unknown = || SessionError::UnknownInput { name: name.to_owned(), shape: shape.to_vec() };
-    let no_prompt = |what: &'static str| SessionError::NoPrompt { place: place.to_owned(), what };
-    match (name, encoded, pixels) {
-        ("input_ids", Some(encoded), _) => Ok(numbers(&encoded.input_ids)),
-        ("attention_mask", Some(encoded), _) => Ok(numbers(&encoded.attention_mask)),
-        ("token_type_ids", Some(encoded), _) => Ok(numbers(&vec![0; encoded.input_ids.len()])),
-        ("pixel_mask", _, Some(pixels)) => {
-            let ((width, height), inside) = (pixels.geometry.output, pixels.geometry.cropped);
-            let one = |y: u32, x: u32| f32::from(u8::from(y < inside.1 && x < inside.0));
-            let values = (0..height).flat_map(|y| (0..width).map(move |x| one(y, x))).collect();
-            Ok(Value::new(vec![1, height as usize, width as usize], values))
+/// Says which sample an error is about.
+fn at<E: Into<SessionError>>(place: &str) -> impl FnOnce(E) -> SessionError {
+    let place = place.to_owned();
+    move |source| SessionError::Sample { place, source: Box::new(source.into()) }
+}
+
+/// What was made of a sample.
+struct Made<'s> {
+    sample: &'s Sample,
+    encoded: Option<&'s Encoded>,
+    pixels: Option<&'s Pixels>,
+    /// The picture that prompts.
+    shown: Option<Pixels>,
+    /// Whether there may be as many points as there are.
+    free: bool,
+}
+
+impl Made<'_> {
+    /// The value of one input.
+    fn input(&self, name: &str, shape: &[usize], place: &str) -> Result<Value, SessionError> {
+        let numbers =
+            |ids: &[i64]| Value::new(vec![1, ids.len()], ids.iter().map(|&id| id as f32).collect::<Vec<_>>());
+        let sample = self.sample;
+        let unknown = || SessionError::UnknownInput { name: name.to_owned(), shape: shape.to_vec() };
+        let no_prompt = |what: &'static str| SessionError::NoPrompt { place: place.to_owned(), what };
+        let per_point = |values: Vec<f32>, what: &'static str| {
+            let fits = values.len() == shape.iter().product::<usize>();
+            let own = match shape {
+                [1, 1, _, 2] => vec![1, 1, values.len() / 2, 2],
+                _ => vec![1, 1, values.len()],
+            };
+            match (fits, self.free && !values.is_empty()) {
+                (true, _) => Ok(Value::new(shape.to_vec(), values)),
+                (false, true) => Ok(Value::new(own, values)),
+                (false, false) => Err(no_prompt(what)),
+            }
+        };
+        if let Some(given) = sample.inputs.get(name) {
+            return Ok(Value::shared(given.shape.clone(), Arc::clone(&given.values)));
         }
-        ("input_points", _, Some(pixels)) => {
-            let points: Vec<f32> = sample
-                .points
-                .iter()
-                .flat_map(|point| <[f32; 2]>::from(pixels.geometry.point(point.x, point.y)))
-                .collect();
-            let fits = points.len() == shape.iter().product::<usize>();
-            fits.then(|| Value::new(shape.to_vec(), points)).ok_or_else(|| no_prompt("points"))
+        match (name, self.encoded, self.pixels) {
+            ("input_ids", Some(encoded), _) => Ok(numbers(&encoded.input_ids)),
+            ("attention_mask", Some(encoded), _) => Ok(numbers(&encoded.attention_mask)),
+            ("token_type_ids", Some(encoded), _) => Ok(numbers(&vec![0; encoded.input_ids.len()])),
+            ("pixel_mask", _, Some(pixels)) => {
+                let ((width, height), inside) = (pixels.geometry.output, pixels.geometry.cropped);
+                let one = |y: u32, x: u32| f32::from(u8::from(y < inside.1 && x < inside.0));
+                let values = (0..height).flat_map(|y| (0..width).map(move |x| one(y, x))).collect();
+                Ok(Value::new(vec![1, height as usize, width as usize], values))
+            }
+            ("input_points", _, Some(pixels)) => {
+                let place = |point: &Point| <[f32; 2]>::from(pixels.geometry.point(point.x, point.y));
+                per_point(sample.points.iter().flat_map(place).collect(), "points")
+            }
+            ("input_labels", _, Some(_)) => {
+                let label = |point: &Point| f32::from(u8::from(point.on_object));
+                per_point(sample.points.iter().map(label).collect(), "points")
+            }
+            ("point_coords" | "point_labels", _, Some(pixels)) => {
+                let prompts = prompts::labelled(sample, &pixels.geometry);
+                let (places, labels) = prompts.ok_or_else(|| no_prompt("points"))?;
+                per_point(if name == "point_coords" { places } else { labels }, "points")
+            }
+            ("input_boxes", _, Some(pixels)) if shape.iter().product::<usize>() == 4 => {
+                let [x0, y0, x1, y1] = sample.bbox.ok_or_else(|| no_prompt("box"))?;
+                let (first, last) = (pixels.geometry.point(x0, y0), pixels.geometry.point(x1, y1));
+                Ok(Value::new(shape.to_vec(), vec![first.0, first.1, last.0, last.1]))
+            }
+            (PROMPT_PICTURE, ..) => self.shown.as_ref().map(picture).ok_or_else(unknown),
+            (_, _, Some(pixels)) if is_picture(shape) => Ok(picture(pixels)),
+            _ => Err(unknown()),
         }
-        ("input_labels", _, Some(_)) => {
-            let labels: Vec<f32> =
-                sample.points.iter().map(|point| f32::from(u8::from(point.on_object))).collect();
-            let fits = labels.len() == shape.iter().product::<usize>();
-            fits.then(|| Value::new(shape.to_vec(), labels)).ok_or_else(|| no_prompt("points"))
-        }
-        ("input_boxes", _, Some(pixels)) if shape.iter().product::<usize>() == 4 => {
-            let [x0, y0, x1, y1] = sample.bbox.ok_or_else(|| no_prompt("box"))?;
-            let (first, last) = (pixels.geometry.point(x0, y0), pixels.geometry.point(x1, y1));
-            Ok(Value::new(shape.to_vec(), vec![first.0, first.1, last.0, last.1]))
-        }
-        (_, _, Some(pixels)) if is_picture(shape) && name != "conditional_pixel_values" => {
-            let (width, height) = pixels.geometry.output;
-            Ok(Value::new(vec![1, 3, height as usize, width as usize], pixels.values.clone()))
-        }
-        _ => Err(unknown()),
     }
+}
+
+/// A picture as a tensor.
+fn picture(pixels: &Pixels) -> Value {
+    let (width, height) = pixels.geometry.output;
+    Value::new(vec![1, 3, height as usize, width as usize], pixels.values.clone())
 }
 
 /// Whether an input of this shape is a picture.

@@ -367,7 +367,7 @@ pub struct SiteView {
 /// A sample as listed.
 #[derive(Debug, Clone)]
 pub struct SampleInfo {
-    /// File name or number.
+    /// File name or number, and the picture that shows what is looked for.
     pub id: String,
     /// Its sentence.
     pub text: String,

@@ -9,7 +9,7 @@ use super::overlap::fit_attention;
 use super::variant::Variant;
 use super::{FittedPlan, Session, SessionError};
 use crate::exec::{Cancel, Decision, Value};
-use crate::graph::{NodeId, Op, Site};
+use crate::graph::{Graph, NodeId, Op, Site};
 use crate::method::Protocol;
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::{Batch, Distribution, Params, Product, RangeSearch, quantizer};
@@ -22,7 +22,8 @@ impl Session {
     /// Fits every site of a plan that has no numbers yet on the raw values of the first [`SAMPLES`] calibration samples:
     /// the searches of the papers, with what a site is multiplied by where a quantizer looks at the product. Layers that
     /// ask for [`RangeSearch::Hessian`](crate::quantizer::RangeSearch) come first, each with all else in full
-    /// precision whatever the protocol. Rewrites without numbers get them from sketches as in [`Session::fit_plan`].
+    /// precision whatever the protocol. Where pictures have sizes of their own, those of the most frequent one are taken,
+    /// because samples go through the model side by side. Rewrites without numbers get them from sketches as in [`Session::fit_plan`].
     pub fn fit_plan_on_samples(
         &self,
         plan: &Plan,
@@ -36,7 +37,13 @@ impl Session {
         let samples = (0..set.len().min(SAMPLES))
             .map(|i| Ok(self.sample_inputs(set, i, None)?.values))
             .collect::<Result<Vec<Vec<Value>>, SessionError>>()?;
-        let graph = variant.graph();
+        let samples = most_of_one_size(samples);
+        let sized = match samples.first() {
+            Some(inputs) => variant.engine.at_size_of(inputs)?,
+            None => None,
+        };
+        let engine = sized.as_deref().unwrap_or(&variant.engine);
+        let graph = &**engine.graph();
         let by_node: HashMap<NodeId, &[usize]> =
             graph.layers().iter().map(|layer| (layer.node, layer.sites.as_slice())).collect();
         let targets = Targets::of(graph, &plan);
@@ -51,14 +58,14 @@ impl Session {
         let sequential = protocol == Protocol::Sequential;
         self.pool.install(|| {
             if !targets.is_empty() {
-                self.fit_by_gradients(&variant, &mut made, &targets, &samples, cancel, &mut step)?;
+                self.fit_by_gradients(engine, &mut made, &targets, &samples, cancel, &mut step)?;
             }
             let plan = made.clone();
             if !targets.is_empty() && !graph.sites().iter().any(|site| is_open(&plan, site)) {
                 (0..graph.layers().len()).for_each(|_| step());
                 return Ok(());
             }
-            variant.engine.lockstep(&samples, sequential, cancel, |node, operands| {
+            engine.lockstep(&samples, sequential, cancel, |node, operands| {
                 let mut decided = fit_attention(graph, &plan, node, operands)?;
                 for (site, params) in &decided {
                     made.set(&graph.sites()[*site].id, Some(SitePlan::fitted(params.as_ref().clone())));
@@ -67,7 +74,7 @@ impl Session {
                     if decided.iter().any(|(known, _)| *known == site) {
                         continue;
                     }
-                    if let Some(params) = self.decide(&variant, &plan, site, operands)? {
+                    if let Some(params) = self.decide((&variant, graph), &plan, site, operands)? {
                         let id = &graph.sites()[site].id;
                         made.set(id, Some(SitePlan::fitted(params.as_ref().clone())));
                         decided.push((site, params));
@@ -83,12 +90,11 @@ impl Session {
     /// The parameters of one site, given its layer's operands in all samples.
     fn decide(
         &self,
-        variant: &Variant,
+        (variant, graph): (&Variant, &Graph),
         plan: &Plan,
         index: usize,
         operands: &[Vec<&Value>],
     ) -> Result<Option<Arc<Params>>, SessionError> {
-        let graph = variant.graph();
         let site = &graph.sites()[index];
         let (scheme, bits) = match plan.site(&site.id) {
             Some(SitePlan::Quantized { params: Some(params), .. }) => {
@@ -107,7 +113,7 @@ impl Session {
         let Some(values) = site.operand.and_then(|operand| operands.get(operand)) else {
             return Ok(Some(Arc::clone(&self.fit_site_in(variant, index, scheme, bits)?.params)));
         };
-        let other = |sample: usize| product(variant, site.node, site.id.slot, operands, sample);
+        let other = |sample: usize| product(graph, site.node, site.id.slot, operands, sample);
         let batches: Vec<Batch<'_>> = values
             .iter()
             .enumerate()
@@ -124,6 +130,17 @@ impl Session {
     }
 }
 
+/// The samples of the most frequent size, the first of equally frequent ones, in their order.
+fn most_of_one_size(samples: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
+    let size = |inputs: &[Value]| inputs.iter().map(|value| value.shape().to_vec()).collect::<Vec<_>>();
+    let sizes: Vec<_> = samples.iter().map(|inputs| size(inputs)).collect();
+    let often = |one: &Vec<Vec<usize>>| sizes.iter().filter(|other| *other == one).count();
+    // Of equals `max_by_key` takes the last.
+    let Some(most) = sizes.iter().rev().max_by_key(|one| often(one)) else { return samples };
+    let keep: Vec<bool> = sizes.iter().map(|one| one == most).collect();
+    samples.into_iter().zip(keep).filter_map(|(inputs, keep)| keep.then_some(inputs)).collect()
+}
+
 /// Whether a site waits for parameters that depend on the samples.
 fn is_open(plan: &Plan, site: &Site) -> bool {
     match plan.site(&site.id) {
@@ -136,13 +153,12 @@ fn is_open(plan: &Plan, site: &Site) -> bool {
 
 /// What an operand is multiplied by in one sample.
 fn product<'v>(
-    variant: &'v Variant,
+    graph: &'v Graph,
     node: NodeId,
     slot: Slot,
     operands: &[Vec<&'v Value>],
     sample: usize,
 ) -> Option<Product<'v>> {
-    let graph = variant.graph();
     match (&graph.node(node).op, slot) {
         (Op::Linear { weight, .. }, Slot::Input) => {
             let weight = graph.param(*weight);

@@ -36,12 +36,13 @@ pub(super) struct Variant {
 
 impl Variant {
     /// The model as it was opened.
-    pub(super) fn base(graph: &Arc<Graph>) -> Result<Self, SessionError> {
+    pub(super) fn base(engine: Engine) -> Result<Self, SessionError> {
+        let graph = engine.graph();
         Ok(Self {
             identity: 0,
-            engine: Engine::new(Arc::clone(graph)),
             changed: vec![false; graph.sites().len()],
             weights: calibrate::weight_sketches(graph, |_| true)?,
+            engine,
             activations: Mutex::default(),
             heads: Mutex::default(),
         })

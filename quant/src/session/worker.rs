@@ -460,7 +460,10 @@ fn model_view(session: &Session, recovered: Option<Arc<Plan>>, kept: Kept) -> Mo
                 .iter()
                 .enumerate()
                 .map(|(i, e)| SampleInfo {
-                    id: set.id(i).unwrap_or_default().to_owned(),
+                    id: match (set.id(i).unwrap_or_default(), &e.prompt) {
+                        (id, Some(prompt)) => format!("{id} like {prompt}"),
+                        (id, None) => id.to_owned(),
+                    },
                     text: e.text.clone().unwrap_or_default(),
                     has_truth: session.has_truth(e),
                 })

@@ -4,7 +4,7 @@ use bitloupe_quant::data::decode_image;
 use bitloupe_quant::eval::answer::Answer;
 use bitloupe_quant::eval::reading::Outputs;
 use bitloupe_quant::exec::Value;
-use bitloupe_quant::models::{InputShapes, Task, open, open_for};
+use bitloupe_quant::models::{InputShapes, OwnSizes, Task, open, open_for};
 
 use crate::fixture::Fixture;
 use crate::renamed::Renamed;
@@ -84,14 +84,16 @@ fn pictures_are_resized_and_padded() {
 }
 
 #[test]
-fn without_a_shape_every_picture_fits() {
+fn without_a_shape_every_picture_has_its_own() {
     let fixture = Fixture::open("detr_tiny_hf");
     let model = open(&fixture.files(), None).unwrap();
     let shape = |i: usize| model.graph.node(model.graph.inputs()[i]).shape.clone();
-    assert_eq!((shape(0), shape(1)), (vec![1, 3, 96, 96], vec![1, 96, 96]));
-    for (width, height) in [(60, 50), (40, 70), (1000, 10), (3, 500)] {
-        let output = model.preprocessor.as_ref().unwrap().geometry(width, height).output;
-        assert_eq!(output, (96, 96), "{width}x{height}");
+    // The graph is that for the largest.
+    assert_eq!((shape(0), shape(1)), (vec![1, 3, 64, 96], vec![1, 64, 96]));
+    assert_eq!(model.own_sizes, OwnSizes::Pictures);
+    for (picture, size) in [((60, 50), (76, 64)), ((40, 70), (55, 96)), ((100, 100), (64, 64))] {
+        let geometry = model.preprocessor.as_ref().unwrap().geometry(picture.0, picture.1);
+        assert_eq!((geometry.output, geometry.resized), (size, size), "{picture:?}");
     }
     let Task::Boxes { labels, .. } = &model.task else { panic!("{:?}", model.task) };
     assert_eq!((labels.len(), labels[4].as_str()), (5, "LABEL_4"));

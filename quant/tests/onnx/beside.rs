@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use bitloupe_quant::exec::Cancel;
 use bitloupe_quant::models::{Model, ModelFiles, Task, open};
+use bitloupe_quant::session::{Options, Session, SessionError};
 
 use super::writer::{Message, Value, floats, graph, model, node};
 
@@ -130,4 +132,54 @@ fn sentences_are_as_long_as_the_tokenizer_says_and_keep_their_end() {
     let model = opened(&[], &graph, "m.onnx", "m.onnx");
     assert_eq!(input_shape(&model), [1, 32]);
     assert!(model.warnings.iter().any(|w| w.contains("model_max_length")), "{:?}", model.warnings);
+}
+
+#[test]
+fn byte_pairs_beside_a_file_are_those_of_its_tokenizer() {
+    let graph = graph(
+        &[
+            node("Cast", &["input_ids"], &["f"], &[("to", Value::Int(1))]),
+            node("ReduceMean", &["f"], &["sentence_embedding"], &[("axes", Value::Ints(&[1]))]),
+        ],
+        &[],
+        &[("input_ids", 7, &[0, 0])],
+        &["sentence_embedding"],
+    );
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/clip_tiny");
+    let read = |name: &str| std::fs::read_to_string(clip.join(name)).unwrap();
+    let (vocab, merges, whole) = (read("vocab.json"), read("merges.txt"), read("tokenizer.json"));
+    let limit = ("tokenizer_config.json", r#"{"model_max_length": 16}"#);
+    let pairs = [("vocab.json", vocab.as_str()), ("merges.txt", merges.as_str()), limit];
+    let ids = |files: &[(&str, &str)], file: &str| {
+        let model = opened(files, &graph, file, file);
+        assert_eq!(input_shape(&model), [1, 16]);
+        let text = model.text.expect("a tokenizer");
+        ["a photo of the smaller dog", "CATS, and 12 dogs!"].map(|said| text.encode(said).unwrap().input_ids)
+    };
+    let ours = ids(&pairs, "m.onnx");
+    assert_eq!(ours, ids(&[("tokenizer.json", whole.as_str()), limit], "m.onnx"));
+    assert_ne!(ours[0], ours[1]);
+    // On the hub the file lies one folder below.
+    assert_eq!(ours, ids(&pairs, "onnx/model.onnx"));
+}
+
+#[test]
+fn a_preprocessor_of_another_size_than_a_fixed_input_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixed = graph(
+        &[node("ReduceMean", &["x"], &["image_embeds"], &[("axes", Value::Ints(&[2, 3]))])],
+        &[],
+        &[("x", 1, &[1, 3, 8, 6])],
+        &["image_embeds"],
+    );
+    std::fs::write(folder.path().join("m.onnx"), model(17, &fixed)).unwrap();
+    std::fs::write(folder.path().join("preprocessor_config.json"), CROPPED).unwrap();
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/clip_tiny/image0.png");
+    let set = folder.path().join("set");
+    std::fs::create_dir(&set).unwrap();
+    std::fs::copy(picture, set.join("a.png")).unwrap();
+    let files = ModelFiles::Path(folder.path().join("m.onnx"));
+    let session = Session::open(&Options { calibration: Some(set), ..Options::new(files) }).unwrap();
+    let error = session.calibrate(&Cancel::default(), |_, _| {}).unwrap_err();
+    assert!(matches!(error, SessionError::PictureSize { prepared: (12, 16), read: (8, 6) }), "{error}");
 }

@@ -89,7 +89,14 @@ fn external_data_stays_in_the_folder() {
     std::fs::write(folder.path().join("secret"), [0; 64]).unwrap();
     std::fs::write(inside.join("data"), 1.0_f32.to_le_bytes().repeat(8)).unwrap();
     #[cfg(unix)]
-    std::os::unix::fs::symlink(folder.path().join("secret"), inside.join("link")).unwrap();
+    {
+        // As the hub's cache lays out a model; and a folder that is a link, which a path could go through.
+        std::fs::create_dir(folder.path().join("blobs")).unwrap();
+        std::fs::write(folder.path().join("blobs/0a1b"), 1.0_f32.to_le_bytes().repeat(4)).unwrap();
+        std::os::unix::fs::symlink("../blobs/0a1b", inside.join("model.onnx_data")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), inside.join("folder")).unwrap();
+        std::os::unix::fs::symlink("nothing", inside.join("dangling")).unwrap();
+    }
     let try_with = |location: &str, offset: &str, length: &str| {
         let bytes = model(
             17,
@@ -111,7 +118,12 @@ fn external_data_stays_in_the_folder() {
         has(&try_with(location, "0", "16").unwrap_err(), &["model.onnx", "folder"]);
     }
     #[cfg(unix)]
-    has(&try_with("link", "0", "16").unwrap_err(), &["link", "folder"]);
+    {
+        assert!(try_with("model.onnx_data", "0", "16").is_ok());
+        has(&try_with("folder/secret", "0", "16").unwrap_err(), &["folder/secret", "outside"]);
+        has(&try_with("dangling", "0", "16").unwrap_err(), &["dangling"]);
+        has(&try_with("folder", "0", "16").unwrap_err(), &["not a regular file"]);
+    }
     has(&try_with("missing", "0", "16").unwrap_err(), &["missing"]);
     has(&try_with("data", "24", "16").unwrap_err(), &["`w`", "past the end"]);
     has(&try_with("data", "18446744073709551615", "16").unwrap_err(), &["`w`"]);

@@ -4,6 +4,8 @@ mod beside;
 mod files;
 mod hostile;
 mod mutated;
+mod names;
+mod opsets;
 mod pairs;
 mod quantized;
 mod small;

@@ -19,6 +19,12 @@ impl Message {
         self
     }
 
+    fn float(mut self, field: u64, value: f32) -> Self {
+        self.varint(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
     pub(crate) fn bytes(mut self, field: u64, bytes: &[u8]) -> Self {
         self.varint(field << 3 | 2);
         self.varint(bytes.len() as u64);
@@ -39,6 +45,8 @@ impl Message {
 pub(crate) enum Value<'v> {
     Int(i64),
     Ints(&'v [i64]),
+    Float(f32),
+    Text(&'v str),
     Graph(Message),
 }
 
@@ -55,6 +63,8 @@ pub(crate) fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[(&
         let attribute = Message::default().text(1, name);
         let attribute = match value {
             Value::Int(x) => attribute.int(3, *x),
+            Value::Float(x) => attribute.float(2, *x),
+            Value::Text(x) => attribute.text(4, x),
             Value::Graph(x) => attribute.message(6, x),
             Value::Ints(x) => x.iter().fold(attribute, |a, x| a.int(8, *x)),
         };

@@ -14,7 +14,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Maps every file that `locations` name. They must lie in `folder`.
+    /// Maps every file that `locations` name. They must lie in `folder`; the last part may be a link out of it, as the
+    /// hub's cache lays out all files of a model.
     pub(super) fn open(folder: &Path, locations: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut maps = HashMap::new();
         for location in locations {
@@ -83,19 +84,18 @@ impl Files {
     }
 }
 
-/// The path of an external file: relative, without `..`, and inside the folder after links are followed.
+/// The path of an external file: relative, without `..`, in a folder that is inside the model's after links are followed.
+/// The file itself may be a link: whoever made it had access to this folder, a path is written by the file's author.
 fn inside(folder: &Path, location: &str) -> Result<PathBuf, String> {
     let relative = Path::new(location);
     let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     let outside =
         || format!("external data `{location}` lies outside of the model's folder; copy it beside the model");
-    if !plain || location.is_empty() {
-        return Err(outside());
-    }
-    let path = folder.join(relative);
-    let real = path.canonicalize().map_err(|e| format!("external data `{location}`: {e}"))?;
+    let name = relative.file_name().filter(|_| plain && !location.is_empty()).ok_or_else(outside)?;
+    let parent = folder.join(relative.parent().unwrap_or(Path::new("")));
+    let real = parent.canonicalize().map_err(|e| format!("external data `{location}`: {e}"))?;
     let root = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
-    if real.starts_with(root) { Ok(real) } else { Err(outside()) }
+    if real.starts_with(root) { Ok(real.join(name)) } else { Err(outside()) }
 }
 
 /// Little-endian bytes as values; none if their number is not `count`.

@@ -12,7 +12,7 @@ use crate::exec::kernels::activation::Activation;
 use crate::graph::{Graph, NodeId, Op};
 use crate::models::open::fingerprint;
 use crate::models::source::{CONFIG, labels};
-use crate::models::{InputShapes, MaskRule, Model, ModelError, Task};
+use crate::models::{InputShapes, MaskRule, Model, ModelError, OwnSizes, Task};
 
 /// Name of the architecture.
 const NAME: &str = "onnx";
@@ -20,8 +20,8 @@ const NAME: &str = "onnx";
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// Files that say how a model is used.
-const BESIDE: [&str; 5] =
-    [CONFIG, PreprocessorConfig::FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt"];
+const BESIDE: [&str; 6] =
+    [CONFIG, PreprocessorConfig::FILE, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json"];
 /// A longer sentence than any of these models reads.
 const MAX_TOKENS: usize = 4096;
 
@@ -84,9 +84,10 @@ pub(in crate::models) fn model(path: &Path, shapes: &InputShapes) -> Result<Mode
         label: None,
         architecture: NAME,
         preprocessor,
+        own_sizes: OwnSizes::None,
         text: text(&graph, &beside)?,
         task: task(&graph, &beside, config.as_ref()),
-        fingerprint: fingerprint(NAME, &graph),
+        fingerprint: fingerprint(NAME, &graph, true),
         graph: Arc::new(graph),
         encodings,
         unsupported,

@@ -8,6 +8,8 @@ use super::flow::{Flow, Id, Op};
 const PARAMETERS: [&str; 8] =
     [".weight", ".bias", ".gamma", ".beta", ".w_0", ".b_0", ".kernel", ".in_proj_weight"];
 const QUANTIZED: [&str; 3] = ["_quantized", "_q", "_int8"];
+/// What DataParallel puts before all names.
+const PARALLEL: &str = "module";
 /// Names that people give to what they wrap a model in for its export.
 const WRAPPERS: [&str; 6] = ["m", "module", "model", "net", "_orig_mod", "wrapped"];
 
@@ -242,24 +244,31 @@ fn node_path(name: &str) -> Option<String> {
     (!path.is_empty()).then(|| path.join("."))
 }
 
-/// The first part of all parameter names, if it is the same for all and a usual name for a wrapper.
+/// What stands before all names: what DataParallel puts there, and a usual name for a wrapper.
 fn wrapper(flow: &Flow, order: &[Id]) -> Option<String> {
-    let mut first: Option<&str> = None;
-    for &id in order {
-        let step = flow.step(id);
-        if !matches!(step.op, Op::Constant(_)) || stored_path(&step.name).is_none() {
-            continue;
-        }
-        let (head, rest) = step.name.split_once('.')?;
-        if !WRAPPERS.contains(&head)
-            || rest.split('.').count() < 2
-            || first.is_some_and(|first| first != head)
-        {
-            return None;
-        }
-        first = Some(head);
+    let constants = order.iter().map(|&id| flow.step(id)).filter(|step| matches!(step.op, Op::Constant(_)));
+    let stored = constants.filter_map(|step| stored_path(&step.name)).collect::<Vec<String>>();
+    if stored.is_empty() {
+        // No parameter kept its name; the nodes of modules have their paths.
+        let modules = order.iter().filter(|&&id| parameters(flow, id).is_some());
+        let paths: Vec<String> = modules.filter_map(|&id| node_path(&flow.step(id).name)).collect();
+        return head(&paths, &[PARALLEL]).map(ToOwned::to_owned);
     }
-    first.map(ToOwned::to_owned)
+    if head(&stored, &[PARALLEL]).is_some() {
+        let inner: Vec<&str> = stored.iter().map(|path| &path[PARALLEL.len() + 1..]).collect();
+        return Some(match head(&inner, &WRAPPERS) {
+            Some(inner) => format!("{PARALLEL}.{inner}"),
+            None => PARALLEL.to_owned(),
+        });
+    }
+    head(&stored, &WRAPPERS).map(ToOwned::to_owned)
+}
+
+/// The first part of all paths, if it is the same for all, one of `known`, and something follows everywhere.
+fn head<'p>(paths: &'p [impl AsRef<str>], known: &[&str]) -> Option<&'p str> {
+    let (head, _) = paths.first()?.as_ref().split_once('.')?;
+    let same = |path: &str| path.split_once('.').is_some_and(|(first, _)| first == head);
+    (known.contains(&head) && paths.iter().all(|path| same(path.as_ref()))).then_some(head)
 }
 
 fn parent(path: &str) -> String {

@@ -12,6 +12,8 @@ use crate::models::{InputShapes, ModelError};
 pub(super) struct Inputs {
     /// Points `[1, P, N, 2]` and their labels `[1, P, N]`.
     points: Option<(NodeId, NodeId)>,
+    /// Whether corners of boxes and what stands in their place are among the points, with labels 2, 3 and -1.
+    labelled: bool,
     /// `[1, P, 4]`: left, top, right, bottom.
     boxes: Option<NodeId>,
     /// `[1, 1, h, w]`.
@@ -36,6 +38,13 @@ impl Inputs {
         sizes: &Sizes,
     ) -> Result<Self, ModelError> {
         let named = |name: &str| shapes.contains(name);
+        if let Some(shape) = shapes.get("point_coords") {
+            let &[_, p, n, 2] = shape else {
+                return wrong("point_coords", "expected [1, prompts, points, 2]");
+            };
+            let points = (g.input("point_coords", &[1, p, n, 2])?, g.input("point_labels", &[1, p, n])?);
+            return Ok(Self { points: Some(points), labelled: true, boxes: None, mask: None });
+        }
         let any = ["input_points", "input_labels", "input_boxes", "input_masks"].into_iter().any(named);
         let points = match (shapes.get("input_points"), shapes.get("input_labels")) {
             (Some(&[_, p, n, 2]), _) | (None, Some(&[_, p, n])) => Some((p, n)),
@@ -67,6 +76,7 @@ impl Inputs {
                     Ok((g.input("input_points", &[1, p, n, 2])?, g.input("input_labels", &[1, p, n])?))
                 })
                 .transpose()?,
+            labelled: false,
             boxes: boxes.map(|p| g.input("input_boxes", &[1, p, 4])).transpose()?,
             mask: mask.map(|side| g.input("input_masks", &[1, 1, side, side])).transpose()?,
         })
@@ -88,7 +98,12 @@ pub(super) fn encode(
     let mut tokens = Vec::new();
     if let Some((points, labels)) = inputs.points {
         // Where no box follows, a token that is no point stands in its place.
-        tokens.push(self::points(g, names, sizes, table, (points, labels), inputs.boxes.is_none())?);
+        let end = match (inputs.labelled, inputs.boxes) {
+            (true, _) => End::Given,
+            (false, None) => End::NoPoint,
+            (false, Some(_)) => End::Box,
+        };
+        tokens.push(self::points(g, names, sizes, table, (points, labels), end)?);
     }
     if let Some(boxes) = inputs.boxes {
         tokens.push(corners(g, names, sizes, table, boxes)?);
@@ -125,21 +140,32 @@ fn vector(g: &mut Scope<'_, '_>, name: &str, width: usize) -> Result<NodeId, Mod
     g.constant(name, &[width], values.to_vec())
 }
 
-/// Points with labels to `[1, P, N, C]`, or one more where `pad`.
+/// What comes after the points of a prompt.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    /// A token that is no point.
+    NoPoint,
+    /// The corners of a box.
+    Box,
+    /// What is among the points: corners have the labels 2 and 3.
+    Given,
+}
+
+/// Points with labels to `[1, P, N, C]`, or one more where their end is to be made.
 fn points(
     g: &mut Scope<'_, '_>,
     names: &Names,
     sizes: &Sizes,
     table: &Gaussian,
     (points, labels): (NodeId, NodeId),
-    pad: bool,
+    end: End,
 ) -> Result<NodeId, ModelError> {
     let shape = g.shape(labels);
     let (p, n) = (shape[1], shape[2]);
     let mut labels = g.reshape(labels, &[1, p, n, 1])?;
     let mut x = table.of_pixels(g, points, sizes.image)?;
     let width = table.width();
-    if pad {
+    if end == End::NoPoint {
         // Any place will do: the label -1 puts a learned vector there.
         x = g.pad(x, &[(2, 1)])?;
         g.reserve("padding", &[1, p, 1, 1])?;
@@ -150,12 +176,16 @@ fn points(
         let label = g.constant("label", &[1], vec![label])?;
         g.combine(BinaryOp::Equal, labels, label)
     };
-    let (no_point, nothing, background, object) = (is(-1.0)?, is(-10.0)?, is(0.0)?, is(1.0)?);
+    let (no_point, nothing) = (is(-1.0)?, is(-10.0)?);
+    let mut kinds = vec![is(0.0)?, is(1.0)?];
+    if end == End::Given {
+        kinds.extend([is(2.0)?, is(3.0)?]);
+    }
     let not_a_point = vector(g, "not_a_point_embed", width)?;
     x = g.select(no_point, not_a_point, x)?;
     let zero = g.constant("zero", &[1], vec![0.0])?;
     x = g.select(nothing, zero, x)?;
-    for (kind, which) in [background, object].into_iter().enumerate() {
+    for (kind, which) in kinds.into_iter().enumerate() {
         let learned = vector(g, &format!("{}.{kind}", names.points), width)?;
         let marked = g.add(x, learned)?;
         x = g.select(which, marked, x)?;

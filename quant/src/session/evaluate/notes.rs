@@ -85,6 +85,8 @@ mod tests {
             points: Vec::new(),
             bbox: None,
             label: label.map(ToOwned::to_owned),
+            prompt: None,
+            inputs: None,
         }
     }
 

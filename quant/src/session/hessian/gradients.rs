@@ -9,11 +9,10 @@ use super::Targets;
 use super::rows::{Sizes, outputs};
 use crate::eval::differentiable::{between_outputs, released_divergence};
 use crate::exec::reference::Reference;
-use crate::exec::{Cancel, ExecError, NoTap, Quantization, Value};
+use crate::exec::{Cancel, Engine, ExecError, NoTap, Quantization, Value};
 use crate::graph::{Graph, NodeId, Op};
 use crate::plan::{Plan, SitePlan};
 use crate::quantizer::{Distribution, Family, RangeSearch, Scheme, quantizer};
-use crate::session::variant::Variant;
 use crate::session::{Session, SessionError};
 use crate::terms::{Bits, Slot};
 
@@ -38,14 +37,14 @@ impl Session {
     /// are kept, at most 1024 numbers per output channel for all samples together.
     pub(super) fn layer_gradients(
         &self,
-        variant: &Variant,
+        engine: &Engine,
         plan: &Plan,
         targets: &Targets,
         samples: &[Vec<Value>],
         cancel: &Cancel,
         step: &mut (dyn FnMut() + Send),
     ) -> Result<Gradients, SessionError> {
-        let graph = variant.graph();
+        let graph = &**engine.graph();
         let released = targets.released();
         let reference = Reference::new(graph, Device::Cpu, DType::F32);
         if !released {
@@ -53,7 +52,7 @@ impl Session {
         }
         let task = &self.model.task;
         let of_sample = |(at, inputs): (usize, &Vec<Value>)| -> Result<OfSample, ExecError> {
-            let full = if released { Vec::new() } else { full_precision(variant, inputs, cancel)? };
+            let full = if released { Vec::new() } else { full_precision(engine, inputs, cancel)? };
             let loss = |found: &[(String, Tensor)]| {
                 if released {
                     let fixed: Vec<_> = found.iter().map(|(name, t)| (name.clone(), t.detach())).collect();
@@ -104,12 +103,12 @@ fn to_unit(numbers: &mut [f32]) {
 
 /// The outputs in full precision by name.
 fn full_precision(
-    variant: &Variant,
+    engine: &Engine,
     inputs: &[Value],
     cancel: &Cancel,
 ) -> Result<Vec<(String, Tensor)>, ExecError> {
-    let graph = variant.graph();
-    let run = variant.engine.run(inputs, &Quantization::none(graph), None, &mut NoTap, cancel)?;
+    let graph = engine.graph();
+    let run = engine.run(inputs, &Quantization::none(graph), None, &mut NoTap, cancel)?;
     let tensor = |((name, _), value): (&(String, NodeId), Value)| {
         Ok((name.clone(), Tensor::from_slice(value.as_slice(), value.shape(), &Device::Cpu)?))
     };

@@ -473,8 +473,7 @@ pub struct Search {
     /// Samples for the figures in the end; the bundled ones for a bundled model
     #[arg(long, value_name = "S")]
     pub samples: Option<PathBuf>,
-    /// When to end. What the time does not suffice for is left out and said; the default suffices for all of the bundled
-    /// model on two cores
+    /// When to end. What the time does not suffice for is left out and said
     #[arg(long, value_name = "M", default_value_t = bitloupe_quant::session::MINUTES as f64)]
     pub minutes: f64,
     /// Let q, k and v of one attention have choices of their own

@@ -240,6 +240,9 @@ pub struct Fit {
     /// Reproduce the released code of the paper where it is known to be wrong
     #[arg(long)]
     pub paper: bool,
+    /// Of lnq: true (as many levels as the bits have codes) or released (one more, as the published code has it)
+    #[arg(long, value_name = "L", default_value = "true", value_parser = ["true", "released"])]
+    pub levels: String,
     /// Use these parameters instead of searching: scale=…, zero_point=…
     #[arg(long, value_name = "K=V")]
     pub set: Vec<String>,

@@ -517,6 +517,10 @@ fn fit_knows_every_quantizer_range_and_option() {
     assert!(exact(&["--symmetric"]) >= exact(&[]));
     exact(&["--range", "percentile", "--level", "0.99"]);
     exact(&["--range", "mse", "--p", "2.4"]);
+    // LNQ as released has a level more than its bits have codes.
+    let levels =
+        |more: &[&str]| fit("in.softmax", &[&["--quantizer", "lnq"], more].concat()).1["levels"].1.len();
+    assert_eq!((levels(&[]), levels(&["--levels", "released"])), (16, 17));
     // A scale for every head is one for every channel of that axis.
     let heads = |more: &[&str]| fit("in.k", &[&["--quantizer", "uniform", "--exact"], more].concat()).1;
     let by_head = heads(&["--granularity", "head"]);

@@ -124,6 +124,27 @@ fn going_back_to_a_plan_runs_nothing_and_answers_the_new_request() {
 }
 
 #[test]
+fn grids_per_head_are_scored_once_a_site_is_looked_at_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let (session, view) = open(dir.path());
+    calibrate(&session);
+    let plan = preset(&view, "W8A8 minmax");
+    let mut sites = view.layers.iter().flat_map(|layer| &layer.sites);
+    let site = sites.find(|site| site.role == bitloupe_quant::terms::Role::Key).unwrap().site.clone();
+    session.requests.send(Request::Site { generation: 1, site, plan }).unwrap();
+    let of_heads = |event: &Event| match event {
+        Event::Site(detail) => {
+            let by_head = detail.choices.iter().filter(|choice| choice.label.ends_with("per head"));
+            Some(by_head.map(|choice| choice.sqnr_db.len()).collect::<Vec<_>>())
+        }
+        _ => None,
+    };
+    assert_eq!(wait(&session, of_heads), [0, 0]);
+    assert!(wait(&session, of_heads).iter().all(|widths| *widths >= 7), "asked once, answered twice");
+    end(session);
+}
+
+#[test]
 fn an_evaluation_gives_way_to_another_plan_but_not_to_another_sample() {
     let dir = tempfile::tempdir().unwrap();
     let (session, view) = open_with(dir.path(), 1000);

@@ -143,7 +143,12 @@ fn scheme(args: &Fit) -> Result<Scheme> {
     if args.symmetric {
         scheme = scheme.symmetric();
     }
-    if args.paper {
+    if args.levels == "released" && family != Family::Lnq {
+        return Err(eyre!(
+            "`--levels released` is for lnq; `--paper` is what other quantizers were released with"
+        ));
+    }
+    if args.paper || args.levels == "released" {
         scheme = scheme.paper();
     }
     match args.granularity.as_str() {

@@ -198,12 +198,22 @@ impl Session {
     pub(super) fn observe_sites(
         &self,
         engine: &Engine,
-        granularity: Granularity,
         wanted: impl Fn(usize) -> bool,
     ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
         let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
-        let watches = Watches::of(engine.graph(), granularity, wanted);
-        self.observe_watched(engine, (set, set.len()), &watches, &Cancel::default(), &mut |_, _| {})
+        self.observe_sites_on(engine, (set, set.len()), wanted, &Cancel::default(), &mut |_, _| {})
+    }
+
+    /// Sketches of all operands that have heads, seen by head.
+    pub(super) fn observe_heads(
+        &self,
+        engine: &Engine,
+        cancel: &Cancel,
+    ) -> Result<HashMap<usize, Arc<Sketch>>, SessionError> {
+        let set = self.calibration.as_ref().ok_or(SessionError::NoCalibration)?;
+        let graph = engine.graph();
+        let watches = Watches::of(graph, Granularity::Head, |site| graph.sites()[site].heads.is_some());
+        self.observe_watched(engine, (set, set.len()), &watches, cancel, &mut |_, _| {})
     }
 
     /// The same over the first samples of any set.

@@ -90,8 +90,7 @@ impl Session {
         choices::schemes(site, &self.model.graph.node(site.node).op)
     }
 
-    /// Grids per head: scored once a plan had one somewhere, before that only offered, as it takes a pass over the
-    /// calibration set to know the heads.
+    /// Grids per head: scored once the heads are known, before that only offered, as it takes a pass over the calibration set.
     fn head_choices(variant: &Variant, index: usize) -> Vec<ChoiceView> {
         let schemes = choices::by_head(&variant.graph().sites()[index]);
         let known = variant.known_heads(index);

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
-use super::{Session, SessionError, calibrate, lock};
-use crate::exec::Engine;
+use super::{FittedPlan, Session, SessionError, calibrate, choices, lock};
+use crate::exec::{Cancel, Engine};
 use crate::graph::{Graph, RewriteKind};
 use crate::plan::Rewrite;
 use crate::quantizer::Granularity;
 use crate::stats::Sketch;
-use crate::terms::Slot;
+use crate::terms::{SiteId, Slot};
 
 /// Rewritten models kept: the one that is looked at, the one before an edit, and one to compare with.
 const KEPT: usize = 3;
@@ -150,8 +150,7 @@ impl Session {
         let found = if let Some(found) = &*known {
             Arc::clone(found)
         } else {
-            let seen =
-                Arc::new(self.observe_sites(&variant.engine, Granularity::Channel, |i| variant.changed[i])?);
+            let seen = Arc::new(self.observe_sites(&variant.engine, |i| variant.changed[i])?);
             *known = Some(Arc::clone(&seen));
             seen
         };
@@ -166,20 +165,36 @@ impl Session {
         site: usize,
         granularity: Granularity,
     ) -> Result<Option<Arc<Sketch>>, SessionError> {
-        let sites = variant.graph().sites();
-        let has_heads = |site: usize| sites[site].heads.is_some();
-        if granularity != Granularity::Head || !has_heads(site) || self.stats().is_none() {
+        let has_heads = variant.graph().sites()[site].heads.is_some();
+        if granularity != Granularity::Head || !has_heads || self.stats().is_none() {
             return self.sketch_in(variant, site);
         }
         let mut known = lock(&variant.heads);
         let found = if let Some(found) = &*known {
             Arc::clone(found)
         } else {
-            let seen = Arc::new(self.observe_sites(&variant.engine, Granularity::Head, has_heads)?);
+            let seen = Arc::new(self.observe_heads(&variant.engine, &Cancel::default())?);
             *known = Some(Arc::clone(&seen));
             seen
         };
         Ok(found.get(&site).cloned())
+    }
+
+    /// Observes the heads of all operands that have some, if this site does and they are not known; says whether it has.
+    pub(super) fn gather_heads(
+        &self,
+        fitted: &FittedPlan,
+        site: &SiteId,
+        cancel: &Cancel,
+    ) -> Result<bool, SessionError> {
+        let variant = &fitted.variant;
+        let offered = choices::by_head(&variant.graph().sites()[self.index_of(site)?]);
+        if offered.is_empty() || self.calibration.is_none() || lock(&variant.heads).is_some() {
+            return Ok(false);
+        }
+        let seen = self.observe_heads(&variant.engine, cancel)?;
+        lock(&variant.heads).get_or_insert_with(|| Arc::new(seen));
+        Ok(true)
     }
 
     /// The sketch of a weight of the model as it was opened.

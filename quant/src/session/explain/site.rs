@@ -233,7 +233,7 @@ impl Session {
     }
 
     /// The place of a site of this model.
-    pub(super) fn index_of(&self, site: &SiteId) -> Result<usize, SessionError> {
+    pub(in crate::session) fn index_of(&self, site: &SiteId) -> Result<usize, SessionError> {
         let graph = &self.model.graph;
         graph.site_index(site).ok_or_else(|| {
             let names: Vec<String> = graph.sites().iter().map(|s| s.id.to_string()).collect();

@@ -67,6 +67,11 @@ fn explain(
         }
         let fitted = fit(session, plan)?;
         if let Some(cancel) = gather {
+            // The list of quantizers can then say what a grid for every head would give.
+            if session.gather_heads(&fitted, site, cancel)? {
+                let detail = session.site_detail(generation, site, plan)?;
+                shared.send(Event::Site(Arc::new(detail)));
+            }
             if session.is_prepared(&fitted) {
                 return Ok(false);
             }

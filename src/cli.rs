@@ -363,6 +363,31 @@ pub enum Plan {
         #[arg(long, short, value_name = "P")]
         output: Option<PathBuf>,
     },
+    /// Switch a rewrite on or off and fit what it changes anew
+    Rewrite {
+        /// The plan
+        plan: PathBuf,
+        #[command(flatten)]
+        model: ModelArgs,
+        /// LayerNorms, products or BatchNorms whose name matches
+        #[arg(long, value_name = "REGEX", default_value = "")]
+        layer: String,
+        /// layernorm-reparameterization, smoothing, sign-folding or batchnorm-folding
+        #[arg(long, value_name = "REWRITE", required_unless_present = "off")]
+        on: Option<String>,
+        /// The same, to take it back
+        #[arg(long, value_name = "REWRITE", conflicts_with = "on")]
+        off: Option<String>,
+        /// Of smoothing: how much of the spread of the channels goes into the weight, 0 to 1 (default 0.5)
+        #[arg(long, value_name = "A", requires = "on")]
+        alpha: Option<f32>,
+        /// Calibration set; the bundled one for a bundled model
+        #[arg(long, short, value_name = "C")]
+        calibration: Option<PathBuf>,
+        /// Where to write (default: over the plan)
+        #[arg(long, short, value_name = "P")]
+        output: Option<PathBuf>,
+    },
     /// List the methods and what they do
     Methods {
         /// Print JSON

@@ -285,6 +285,34 @@ fn plans_are_made_shown_compared_checked_and_changed() {
     assert!(sites[0]["before"].as_str().unwrap().starts_with('6'), "{diff}");
     assert!(sites[0]["after"].as_str().unwrap().starts_with('3'), "{diff}");
     assert_eq!(json(&["plan", "diff", text(&path("p")), text(&path("p"))])["sites"], Value::Array(vec![]));
+    // A rewrite at some places, with another share than the usual one, and taken back.
+    let rewrite = |from: &str, more: &[&str]| {
+        let (plan, out) = (path(from), path("s"));
+        let args = ["plan", "rewrite", text(&plan), text(&model), "-c", text(&set), "-o", text(&out)];
+        ok(&[&args[..], &["--layer", r"blocks\.0\.norm1$"], more].concat());
+        json(&["plan", "show", text(&out)])
+    };
+    let smoothed = rewrite("p", &["--on", "smoothing", "--alpha", "0.75"]);
+    let rewrites = smoothed["rewrites"].as_array().unwrap();
+    assert!(
+        !rewrites.is_empty() && rewrites.iter().all(|r| r["vectors"]["alpha"][0] == 0.75),
+        "{rewrites:?}"
+    );
+    assert!(rewrites.iter().all(|r| r["vectors"]["scale"].as_array().unwrap().len() > 1));
+    assert_ne!(smoothed["layers"], shown["layers"]);
+    let back = rewrite("s", &["--off", "smoothing"]);
+    assert!(back["rewrites"].as_array().is_none_or(Vec::is_empty), "{}", back["rewrites"]);
+    assert_eq!(back["layers"], shown["layers"]);
+    let bad = |more: &[&str], part: &str| {
+        let (plan, out) = (path("p"), path("t"));
+        let args = ["plan", "rewrite", text(&plan), text(&model), "-o", text(&out)];
+        fails(&[&args[..], more].concat(), &[part]);
+        assert!(!out.exists());
+    };
+    bad(&["--on", "sign-folding", "--alpha", "0.5"], "--alpha is for smoothing");
+    bad(&["--on", "smoothing", "--alpha", "1.5"], "is no share");
+    bad(&["--on", "smoother"], "smoother");
+    bad(&["--on", "smoothing", "--layer", "nowhere"], "no place that matches");
     // Every quantizer as it prints itself; float too.
     for (quantizer, site) in [
         ("uniform symmetric mse per channel", r"attn\.qkv:weight$"),

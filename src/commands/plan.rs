@@ -1,5 +1,7 @@
 //! `bitloupe plan`.
 
+mod rewrite;
+
 use std::path::Path;
 
 use bitloupe_quant::method::{METHODS, Protocol};
@@ -53,6 +55,12 @@ pub fn run(command: &Plan) -> Result<Outcome> {
             let change = Change { bits: bits.as_deref(), quantizer: quantizer.as_deref(), exact: *exact };
             let output = output.as_deref().unwrap_or(plan);
             set(plan, model, site, &change, calibration.as_deref(), output)?;
+        }
+        Plan::Rewrite { plan, model, layer, on, off, alpha, calibration, output } => {
+            let output = output.as_deref().unwrap_or(plan);
+            let rewrite = on.as_deref().or(off.as_deref()).unwrap_or_default();
+            let switch = rewrite::Switch { rewrite, layer, on: on.is_some(), alpha: *alpha };
+            rewrite::run(plan, model, &switch, calibration.as_deref(), output)?;
         }
         Plan::Methods { json } => methods(*json)?,
         Plan::Schema => say!("{}", plan::SCHEMA)?,

@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// Every place where a rewrite fits.
-    pub(super) fn rewrite_views(&self) -> Vec<RewriteView> {
+    pub fn rewrite_views(&self) -> Vec<RewriteView> {
         let graph = &self.model.graph;
         let view = |kind: RewriteKind, node| RewriteView {
             rewrite: Rewrite {

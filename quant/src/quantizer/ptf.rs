@@ -97,7 +97,7 @@ fn of_channels(survey: &Survey<'_>, base: &Grid) -> Vec<f32> {
 fn fit_survey(survey: &Survey<'_>, scheme: &Scheme, bits: Bits) -> (Grid, Vec<f32>) {
     let sketch = survey.sketch();
     let base = base(sketch.min(), sketch.max(), scheme, bits);
-    if scheme.granularity == Granularity::Channel {
+    if scheme.granularity != Granularity::Tensor {
         return (base, of_channels(survey, &base));
     }
     let squares = super::search::Squares::new(survey.buckets());

@@ -214,12 +214,12 @@ impl Quantizer for Rorq {
     }
 
     /// The groups are the family's own search; a range search that is no error, or KL, is not looked at. There are no
-    /// groups per channel. From a sketch, a group's range may be wider than its values by a bucket's width (0.4 %).
+    /// groups per channel or head. From a sketch, a group's range may be wider than its values by a bucket's width (0.4 %).
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::Rorq, bits)?;
         data.check()?;
-        let range = if scheme.granularity == Granularity::Channel {
-            Some(format!("{} per channel", scheme.range))
+        let range = if scheme.granularity != Granularity::Tensor {
+            Some(format!("{} per {}", scheme.range, scheme.granularity))
         } else {
             (scheme.range == RangeSearch::Kl).then(|| scheme.range.to_string())
         };

@@ -1,5 +1,6 @@
 //! Tests that need more than one part.
 
+mod heads;
 mod prediction;
 mod properties;
 mod ranges;

@@ -218,10 +218,10 @@ impl Quantizer for Rorq {
     fn fit(&self, data: &Distribution<'_>, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
         check_family(scheme, Family::Rorq, bits)?;
         data.check()?;
-        let range = if scheme.granularity != Granularity::Tensor {
-            Some(format!("{} per {}", scheme.range, scheme.granularity))
-        } else {
+        let range = if scheme.granularity == Granularity::Tensor {
             (scheme.range == RangeSearch::Kl).then(|| scheme.range.to_string())
+        } else {
+            Some(format!("{} per {}", scheme.range, scheme.granularity))
         };
         if let Some(range) = range {
             return Err(QuantizerError::Unsupported { family: self.name(), range });

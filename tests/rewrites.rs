@@ -1,5 +1,7 @@
 //! Rewrites leave the full precision of the bundled models as it was.
 
+mod support;
+
 use bitloupe_quant::exec::reference::Reference;
 use bitloupe_quant::exec::{Cancel, Engine, NoTap, Quantization, Value};
 use bitloupe_quant::graph::{Graph, RewriteKind};
@@ -10,14 +12,16 @@ use bitloupe_quant::session::{Options, Session};
 use bitloupe_quant::terms::Bits;
 use candle_core::{DType, Device};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-fn open(name: &str) -> Session {
+fn open(name: &str, calibration: PathBuf) -> Session {
     let all = bitloupe_samples::bundled();
     let bundled = all.iter().find(|bundled| bundled.name == name).unwrap();
     let (name, label, files) = (bundled.name, bundled.label, bundled.files);
     let model = ModelFiles::Embedded { name, label, files, replace: bundled.replacements().unwrap() };
-    Session::open(&Options { threads: Some(2), ..Options::new(model) }).unwrap()
+    Session::open(&Options { calibration: Some(calibration), threads: Some(2), ..Options::new(model) })
+        .unwrap()
 }
 
 fn outputs(graph: &Arc<Graph>, inputs: &[Value]) -> Vec<f32> {
@@ -49,7 +53,8 @@ fn with_signs(graph: &Graph, rewrite: Rewrite) -> Rewrite {
 
 /// Every rewrite at all of its places at once, with the numbers that the calibration gives.
 fn check(name: &str) {
-    let session = open(name);
+    let dir = support::folder();
+    let session = open(name, support::sample_set(dir.path(), "calibration", &[0, 1, 2, 3]));
     session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
     let base = Arc::clone(&session.model().graph);
     let inputs = session.inputs(session.samples().unwrap(), 3).unwrap();

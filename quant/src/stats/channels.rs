@@ -38,6 +38,9 @@ pub(super) struct Partial {
     skipped: Vec<u64>,
     max: Vec<f32>,
     min: Vec<f32>,
+    /// By four rows and channel.
+    lows: Vec<f32>,
+    highs: Vec<f32>,
 }
 
 impl Channels {
@@ -102,14 +105,18 @@ impl Partial {
             let (min, max) = (&mut self.min[..n], &mut self.max[..n]);
             min.copy_from_slice(&block[..n]);
             max.copy_from_slice(&block[..n]);
-            reduce_rows(block, min, max, &mut self.sum[..n], &mut self.squares[..n]);
+            let fours = block.len().div_ceil(4 * n) * n;
+            self.lows.resize(fours, 0.0);
+            self.highs.resize(fours, 0.0);
+            let (lows, highs) = (&mut self.lows[..], &mut self.highs[..]);
+            reduce_rows(block, lows, highs, min, max, &mut self.sum[..n], &mut self.squares[..n]);
             for min in min.iter_mut() {
                 *min = 0.0 - *min;
             }
-            channels.top.offer_rows(block, max, false);
-            channels.bottom.offer_rows(block, min, true);
+            channels.top.offer_rows(block, highs, max, false);
+            channels.bottom.offer_rows(block, lows, min, true);
             if exceeded(max, tails[0].bar()) || exceeded(min, tails[1].bar()) {
-                Tail::offer_all(block, tails);
+                Tail::offer_rows(block, (lows, highs), n, tails);
             }
         }
     }

@@ -101,31 +101,25 @@ impl Tops {
     /// Takes finite values of channel `c` into account, negated ones if `negate`.
     pub(super) fn offer(&mut self, c: usize, values: &[f32], negate: bool) {
         let Some(mut top) = self.get(c) else { return };
-        let mut rest = values;
-        loop {
-            let (high, low) =
-                if negate { (f32::INFINITY, -top.bar()) } else { (top.bar(), f32::NEG_INFINITY) };
-            let Some(at) = first_beyond(rest, high, low) else { break };
-            let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
-            // +0.0 turns −0 into +0, whose place among equal values is their own.
-            for &value in chunk {
-                top.offer(if negate { 0.0 - value } else { value + 0.0 });
-            }
-            rest = after;
+        if negate {
+            offer_run_negated(&mut top, values);
+        } else {
+            offer_run(&mut top, values);
         }
         self.put(c, top);
     }
 
-    /// Takes whole rows of one finite value per channel into account, negated ones if `negate`, in the channels whose
-    /// largest one is in `largest` and where that matters.
-    pub(super) fn offer_rows(&mut self, rows: &[f32], largest: &[f32], negate: bool) {
+    /// Takes whole rows of one finite value per channel into account, negated ones if `negate`. `fours` are the largest
+    /// of every four rows (the smallest if `negate`), and `largest` those of all (the negated smallest): what these do
+    /// not promise is not looked at.
+    pub(super) fn offer_rows(&mut self, rows: &[f32], fours: &[f32], largest: &[f32], negate: bool) {
         let offer = if negate { offer_rows_negated } else { offer_rows };
-        offer(&mut self.slots, self.channels, rows, largest);
+        offer(&mut self.slots, self.channels, rows, fours, largest);
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         for row in other.slots.chunks_exact(other.channels.max(1)) {
-            self.offer_rows(row, row, false);
+            self.offer_rows(row, row, row, false);
         }
     }
 }
@@ -150,13 +144,46 @@ fn take<const NEGATE: bool>(values: &[f32]) -> [f32; LANES] {
     taken
 }
 
+/// Every slot becomes the median of itself, the slot before it and the value.
+#[inline(always)]
+fn insert(kept: &mut [[f32; LANES]; CHANNEL_TAIL], values: &[f32; LANES]) {
+    for lane in 0..LANES {
+        let value = values[lane];
+        for slot in (1..CHANNEL_TAIL).rev() {
+            let before = kept[slot - 1][lane];
+            let shifted = if before < value { before } else { value };
+            let own = kept[slot][lane];
+            kept[slot][lane] = if own > shifted { own } else { shifted };
+        }
+        let own = kept[0][lane];
+        kept[0][lane] = if own > value { own } else { value };
+    }
+}
+
+/// Brings the values of every lane into descending order.
+#[inline(always)]
+fn sort(rows: &mut [[f32; LANES]; 4]) {
+    let exchange = |a: f32, b: f32| if a > b { (a, b) } else { (b, a) };
+    for lane in 0..LANES {
+        let (a, b) = exchange(rows[0][lane], rows[1][lane]);
+        let (c, d) = exchange(rows[2][lane], rows[3][lane]);
+        let (first, c) = exchange(a, c);
+        let (b, last) = exchange(b, d);
+        let (b, c) = exchange(b, c);
+        rows[0][lane] = first;
+        rows[1][lane] = b;
+        rows[2][lane] = c;
+        rows[3][lane] = last;
+    }
+}
+
 /// [`Tops::offer_rows`] for `len` channels from `start` on.
 #[inline(always)]
 fn offer_columns<const NEGATE: bool>(
     slots: &mut [f32],
     channels: usize,
     (start, len): (usize, usize),
-    rows: &[f32],
+    (rows, fours): (&[f32], &[f32]),
     largest: &[f32],
 ) {
     let at = |slot: usize| slot * channels + start..slot * channels + start + len;
@@ -169,21 +196,21 @@ fn offer_columns<const NEGATE: bool>(
     for (slot, kept) in kept.iter_mut().enumerate() {
         *kept = take::<false>(&slots[at(slot)]);
     }
-    for row in rows.chunks_exact(channels) {
-        let values = take::<NEGATE>(&row[start..start + len]);
-        if any_exceeds(&values, &kept[CHANNEL_TAIL - 1]) {
-            // Every slot becomes the median of itself, the slot before it and the value.
-            for lane in 0..LANES {
-                let value = values[lane];
-                for slot in (1..CHANNEL_TAIL).rev() {
-                    let before = kept[slot - 1][lane];
-                    let shifted = if before < value { before } else { value };
-                    let own = kept[slot][lane];
-                    kept[slot][lane] = if own > shifted { own } else { shifted };
-                }
-                let own = kept[0][lane];
-                kept[0][lane] = if own > value { own } else { value };
+    for (rows, outermost) in rows.chunks(4 * channels).zip(fours.chunks_exact(channels)) {
+        if !any_exceeds(&take::<NEGATE>(&outermost[start..start + len]), &kept[CHANNEL_TAIL - 1]) {
+            continue;
+        }
+        let mut values = [[f32::NEG_INFINITY; LANES]; 4];
+        for (values, row) in values.iter_mut().zip(rows.chunks_exact(channels)) {
+            *values = take::<NEGATE>(&row[start..start + len]);
+        }
+        // Most often only the first ones matter then.
+        sort(&mut values);
+        for values in &values {
+            if !any_exceeds(values, &kept[CHANNEL_TAIL - 1]) {
+                break;
             }
+            insert(&mut kept, values);
         }
     }
     for (slot, kept) in kept.iter().enumerate() {
@@ -193,7 +220,12 @@ fn offer_columns<const NEGATE: bool>(
 
 /// [`Tops::offer_rows`] for all channels.
 #[inline(always)]
-fn offer_all_columns<const NEGATE: bool>(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
+fn offer_all_columns<const NEGATE: bool>(
+    slots: &mut [f32],
+    channels: usize,
+    rows: (&[f32], &[f32]),
+    largest: &[f32],
+) {
     let whole = channels / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
         offer_columns::<NEGATE>(slots, channels, (start, LANES), rows, largest);
@@ -203,29 +235,34 @@ fn offer_all_columns<const NEGATE: bool>(slots: &mut [f32], channels: usize, row
     }
 }
 
-multiversion! {
-    fn offer_rows(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
-        offer_all_columns::<false>(slots, channels, rows, largest);
-    }
-
-    fn offer_rows_negated(slots: &mut [f32], channels: usize, rows: &[f32], largest: &[f32]) {
-        offer_all_columns::<true>(slots, channels, rows, largest);
-    }
-
-    /// A place at or, by less than [`LANES`], before the first value that is above `high` or below `low`.
-    fn first_beyond(values: &[f32], high: f32, low: f32) -> Option<usize> {
-        let (chunks, rest) = values.as_chunks::<LANES>();
-        for (at, chunk) in chunks.iter().enumerate() {
-            let mut any = 0;
-            for &value in chunk {
-                any |= u32::from(value > high) | u32::from(value < low);
-            }
-            if any != 0 {
-                return Some(at * LANES);
-            }
+/// Takes values of one channel into account.
+#[inline(always)]
+fn offer_values<const NEGATE: bool>(top: &mut Top, values: &[f32]) {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        let chunk = take::<NEGATE>(chunk);
+        if any_exceeds(&chunk, &[top.bar(); LANES]) {
+            chunk.into_iter().for_each(|value| top.offer(value));
         }
-        let at = chunks.len() * LANES;
-        rest.iter().position(|&value| value > high || value < low).map(|place| at + place)
+    }
+    take::<NEGATE>(rest).into_iter().take(rest.len()).for_each(|value| top.offer(value));
+}
+
+multiversion! {
+    fn offer_run(top: &mut Top, values: &[f32]) {
+        offer_values::<false>(top, values);
+    }
+
+    fn offer_run_negated(top: &mut Top, values: &[f32]) {
+        offer_values::<true>(top, values);
+    }
+
+    fn offer_rows(slots: &mut [f32], channels: usize, rows: &[f32], fours: &[f32], largest: &[f32]) {
+        offer_all_columns::<false>(slots, channels, (rows, fours), largest);
+    }
+
+    fn offer_rows_negated(slots: &mut [f32], channels: usize, rows: &[f32], fours: &[f32], largest: &[f32]) {
+        offer_all_columns::<true>(slots, channels, (rows, fours), largest);
     }
 }
 
@@ -255,9 +292,16 @@ mod tests {
             for block in values[..rows].chunks(channels * 5) {
                 let sign = if negate { -1.0 } else { 1.0 };
                 let of_channel = |c: usize| block[c..].iter().step_by(channels).copied();
-                let largest: Vec<f32> =
-                    (0..channels).map(|c| of_channel(c).fold(f32::NEG_INFINITY, |m, x| m.max(sign * x))).collect();
-                together.offer_rows(block, &largest, negate);
+                let outermost = |rows: &[f32], c: usize| {
+                    let own = rows[c..].iter().step_by(channels);
+                    sign * own.fold(f32::NEG_INFINITY, |m, x| m.max(sign * x))
+                };
+                let fours: Vec<f32> = block
+                    .chunks(4 * channels)
+                    .flat_map(|rows| (0..channels).map(move |c| outermost(rows, c)))
+                    .collect();
+                let largest: Vec<f32> = (0..channels).map(|c| sign * outermost(block, c)).collect();
+                together.offer_rows(block, &fours, &largest, negate);
                 for c in 0..channels {
                     alone.offer(c, &of_channel(c).collect::<Vec<_>>(), negate);
                 }

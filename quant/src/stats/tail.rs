@@ -55,13 +55,15 @@ impl Tail {
         // Every value is written down, but the next one goes over it if it does not matter: a branch would be guessed
         // wrong about as often as there are candidates.
         self.room.resize(FULL + LANES, 0.0);
+        let (mut len, bar) = (self.len, self.bar);
         for &value in values {
             // +0.0 turns −0 into +0.
             let value = if NEGATE { 0.0 - value } else { value + 0.0 };
-            self.room[self.len] = value;
-            self.len += usize::from(value > self.bar);
+            self.room[len] = value;
+            len += usize::from(value > bar);
         }
-        if self.len >= FULL {
+        self.len = len;
+        if len >= FULL {
             self.compact();
         }
     }
@@ -90,6 +92,16 @@ impl Tail {
         offer_both(values, top, bottom);
     }
 
+    /// The same for rows of `n` values; `fours` are the smallest and the largest by place in a row, of every four rows.
+    pub(super) fn offer_rows(rows: &[f32], fours: (&[f32], &[f32]), n: usize, tails: &mut [Self; 2]) {
+        if n.is_multiple_of(LANES) {
+            let [top, bottom] = tails;
+            offer_whole_rows(rows, fours.0, fours.1, n, top, bottom);
+        } else {
+            Self::offer_all(rows, tails);
+        }
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         other.room[..other.len].iter().for_each(|&value| self.offer(value));
     }
@@ -110,27 +122,47 @@ impl PartialEq for Tail {
     }
 }
 
+#[inline(always)]
+fn any_beyond(lows: &[f32; LANES], highs: &[f32; LANES], low: f32, high: f32) -> bool {
+    let mut any = 0;
+    for lane in 0..LANES {
+        any |= u32::from(highs[lane] > high) | u32::from(lows[lane] < low);
+    }
+    any != 0
+}
+
+#[inline(always)]
+fn offer_chunk(chunk: &[f32; LANES], top: &mut Tail, bottom: &mut Tail) {
+    let (high, low) = (top.bar, -bottom.bar);
+    if any_beyond(chunk, chunk, f32::NEG_INFINITY, high) {
+        top.take::<false>(chunk);
+    }
+    if any_beyond(chunk, chunk, low, f32::INFINITY) {
+        bottom.take::<true>(chunk);
+    }
+}
+
 multiversion! {
+    fn offer_whole_rows(rows: &[f32], lows: &[f32], highs: &[f32], n: usize, top: &mut Tail, bottom: &mut Tail) {
+        for ((four, lows), highs) in rows.chunks(4 * n).zip(lows.chunks_exact(n)).zip(highs.chunks_exact(n)) {
+            let ranges = lows.as_chunks::<LANES>().0.iter().zip(highs.as_chunks::<LANES>().0);
+            for (at, (lows, highs)) in ranges.enumerate() {
+                if any_beyond(lows, highs, -bottom.bar, top.bar) {
+                    for row in four.chunks_exact(n) {
+                        if let Some(chunk) = row.as_chunks::<LANES>().0.get(at) {
+                            offer_chunk(chunk, top, bottom);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     fn offer_both(values: &[f32], top: &mut Tail, bottom: &mut Tail) {
         let (chunks, rest) = values.as_chunks::<LANES>();
         for chunk in chunks {
-            let (high, low) = (top.bar, -bottom.bar);
-            let mut any = 0;
-            for &value in chunk {
-                any |= u32::from(value > high) | u32::from(value < low);
-            }
-            if any != 0 {
-                let (mut above, mut below) = (0, 0);
-                for &value in chunk {
-                    above |= u32::from(value > high);
-                    below |= u32::from(value < low);
-                }
-                if above != 0 {
-                    top.take::<false>(chunk);
-                }
-                if below != 0 {
-                    bottom.take::<true>(chunk);
-                }
+            if any_beyond(chunk, chunk, -bottom.bar, top.bar) {
+                offer_chunk(chunk, top, bottom);
             }
         }
         for &value in rest {
@@ -194,6 +226,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rows_are_as_their_values(
+            values in prop::collection::vec(-3000_i16..3000, 0..4000), groups in 1_usize..5, odd: bool,
+        ) {
+            let n = 16 * groups + usize::from(odd);
+            let values: Vec<f32> = values.into_iter().map(f32::from).collect();
+            let values = &values[..values.len() / n * n];
+            let [mut by_rows, mut alone] = [(); 2].map(|()| [Tail::new(), Tail::new()]);
+            for block in values.chunks(7 * n) {
+                let of_fours = |by: fn(f32, f32) -> f32| -> Vec<f32> {
+                    let column = |four: &[f32], c: usize| four.iter().skip(c).step_by(n).copied().reduce(by);
+                    block.chunks(4 * n).flat_map(|four| (0..n).filter_map(move |c| column(four, c))).collect()
+                };
+                let (lows, highs) = (of_fours(f32::min), of_fours(f32::max));
+                Tail::offer_rows(block, (&lows, &highs), n, &mut by_rows);
+                Tail::offer_all(block, &mut alone);
+            }
+            prop_assert!(by_rows == alone);
+        }
+
         #[test]
         fn the_largest_survive(values in prop::collection::vec(-1e3_f32..1e3, 0..3000), cut in 0_usize..3000) {
             let mut sorted = values.clone();

@@ -4,12 +4,27 @@
 
 use super::dispatch::multiversion;
 
-/// Values whose keys are taken together, in vector registers, before they are counted one by one.
+/// Values whose keys are taken together, in vector registers.
 const CHUNK: usize = 64;
+
+/// Values whose keys are taken before they are counted one by one: an increment whose place was written just before
+/// waits for that.
+const HELD: usize = 8 * CHUNK;
 
 /// Values without a place of their own are counted in so many places in turn, so that runs of equal ones, such as the
 /// zeros after `ReLU`, do not wait for their own increments.
 pub(crate) const ASIDE: usize = 16;
+
+/// The place of every value of a chunk if it has none of its own.
+const PLACES_ASIDE: [u32; CHUNK] = {
+    let mut places = [0; CHUNK];
+    let mut at = 0;
+    while at < CHUNK {
+        places[at] = (at % ASIDE) as u32;
+        at += 1;
+    }
+    places
+};
 
 /// Bits of a value below its key.
 pub(crate) const KEY_SHIFT: u32 = 15;
@@ -42,52 +57,66 @@ pub(crate) struct Tally {
 }
 
 multiversion! {
-    /// Increments the count of every value; zeros and values outside the window are counted aside. A count must not
-    /// overflow: the caller sees to that.
+    /// Increments the count of every value; zeros and values outside the window are counted aside. The counts aside must
+    /// be zero before, and no count may overflow: the caller sees to that.
     ///
     /// # Panics
     /// If `counts` is not as long as the window says.
     pub(crate) fn count_values(values: &[f32], window: Window, counts: &mut [u16]) -> Tally {
         assert_eq!(counts.len(), window.places(), "counts and window disagree");
-        let mut tally = Lanes::default();
-        let mut places = [0; CHUNK];
-        let (chunks, rest) = values.as_chunks::<CHUNK>();
-        for chunk in chunks {
-            take_places(chunk, window, &mut places, &mut tally);
-            increment(&places, counts);
+        if window.first == 0 {
+            count_all::<true>(values, window, counts);
+        } else {
+            count_all::<false>(values, window, counts);
         }
-        if !rest.is_empty() {
-            // Filled up with what is neither zero nor without end.
-            let mut chunk = [1.0; CHUNK];
-            chunk[..rest.len()].copy_from_slice(rest);
-            take_places(&chunk, window, &mut places, &mut tally);
-            increment(&places[..rest.len()], counts);
-        }
-        Tally { zeros: tally.zeros.iter().sum(), non_finite: tally.non_finite.iter().sum() }
+        // What is special was counted aside.
+        if counts[..ASIDE].iter().all(|&count| count == 0) { Tally::default() } else { tally(values) }
     }
 }
 
-/// A [`Tally`] for every lane.
-#[derive(Default)]
-struct Lanes {
-    zeros: [u32; ASIDE],
-    non_finite: [u32; ASIDE],
+#[inline(always)]
+fn count_all<const FROM_ZERO: bool>(values: &[f32], window: Window, counts: &mut [u16]) {
+    let mut held = [0; HELD];
+    for part in values.chunks(HELD) {
+        let mut places = held.as_chunks_mut::<CHUNK>().0.iter_mut();
+        let (chunks, rest) = part.as_chunks::<CHUNK>();
+        for (chunk, places) in chunks.iter().zip(&mut places) {
+            take_places::<FROM_ZERO>(chunk, window, places);
+        }
+        if let Some(places) = places.next().filter(|_| !rest.is_empty()) {
+            let mut chunk = [1.0; CHUNK];
+            chunk[..rest.len()].copy_from_slice(rest);
+            take_places::<FROM_ZERO>(&chunk, window, places);
+        }
+        // Out of the compiler's sight, or it computes the places one by one.
+        increment(&std::hint::black_box(&held)[..part.len()], counts);
+    }
 }
 
-/// Where the values of a chunk are counted, each below [`Window::places`], and counts of what is special.
+/// Counts what is special.
 #[inline(always)]
-fn take_places(chunk: &[f32; CHUNK], window: Window, places: &mut [u32; CHUNK], tally: &mut Lanes) {
-    for (values, places) in chunk.as_chunks::<ASIDE>().0.iter().zip(places.as_chunks_mut::<ASIDE>().0) {
-        for lane in 0..ASIDE {
-            let bits = values[lane].to_bits();
-            let magnitude = bits & 0x7fff_ffff;
-            tally.zeros[lane] += u32::from(magnitude == 0);
-            tally.non_finite[lane] += u32::from(magnitude >= f32::INFINITY.to_bits());
-            let place = (magnitude >> KEY_SHIFT).wrapping_sub(window.first);
-            let sign = ((bits as i32 >> 31) as u32) & window.span;
-            let inside = place < window.span && magnitude != 0;
-            places[lane] = if inside { ASIDE as u32 + sign + place } else { lane as u32 };
-        }
+fn tally(values: &[f32]) -> Tally {
+    let (mut zeros, mut non_finite) = (0, 0);
+    for value in values {
+        let magnitude = value.to_bits() & 0x7fff_ffff;
+        zeros += u32::from(magnitude == 0);
+        non_finite += u32::from(magnitude >= f32::INFINITY.to_bits());
+    }
+    Tally { zeros, non_finite }
+}
+
+/// Where the values of a chunk are counted, each below [`Window::places`]. Only a window that begins at zero has to tell
+/// zeros from the smallest magnitudes.
+#[inline(always)]
+fn take_places<const FROM_ZERO: bool>(chunk: &[f32; CHUNK], window: Window, places: &mut [u32; CHUNK]) {
+    // One loop without another inside, or it is vectorized across the registers.
+    for ((to, value), aside) in places.iter_mut().zip(chunk).zip(&PLACES_ASIDE) {
+        let bits = value.to_bits();
+        let magnitude = bits & 0x7fff_ffff;
+        let place = (magnitude >> KEY_SHIFT).wrapping_sub(window.first);
+        let sign = ((bits as i32 >> 31) as u32) & window.span;
+        let inside = place < window.span && (!FROM_ZERO || magnitude != 0);
+        *to = if inside { ASIDE as u32 + sign + place } else { *aside };
     }
 }
 

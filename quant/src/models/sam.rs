@@ -62,7 +62,7 @@ pub(super) fn recognises_mobile(source: &Source<'_>) -> bool {
 /// Opens a MobileSAM.
 pub(super) fn open_mobile(source: &Source<'_>) -> Result<Built, ModelError> {
     let names = &names::ORIGINAL;
-    let vit = TinyVit::read(source.weights, names)?;
+    let vit = TinyVit::read(source, names)?;
     let sizes = Sizes::mobile(source, names, tiny_vit::PATCH)?;
     let encode = |g: &mut Scope<'_, '_>, pixels| vit.encode(g, names, pixels);
     assemble(source, names, &sizes, encode, |name| tiny_vit::is_unused(names, name))

@@ -120,8 +120,16 @@ fn what_is_left_unused() {
 fn sizes_that_do_not_fit_are_errors() {
     for (from, to, words) in [
         // Stages and blocks are counted.
-        ("image_encoder.layers.3.", "image_encoder.layers.4.", "image_encoder.layers"),
-        ("image_encoder.layers.0.blocks.", "image_encoder.layers.0.block.", "image_encoder.layers.0.blocks"),
+        (
+            "image_encoder.layers.3.",
+            "image_encoder.layers.4.",
+            "5 stages `image_encoder.layers.N`, expected 4",
+        ),
+        (
+            "image_encoder.layers.0.blocks.",
+            "image_encoder.layers.0.block.",
+            "0 blocks `image_encoder.layers.0.blocks.N`",
+        ),
         ("layers.2.blocks.0.attn.qkv", "layers.2.blocks.0.attn.kqv", "layers.2.blocks.0.attn.qkv.weight"),
         ("layers.2.blocks.0.attn.attention_biases", "layers.2.blocks.0.attn.biases", "attention_biases"),
         ("neck.2", "neck.9", "image_encoder.neck.2.weight"),

@@ -11,22 +11,20 @@ use super::names::Names;
 use super::vision::{join, neck, partition};
 use crate::exec::kernels::activation::Activation;
 use crate::graph::{Conv, NodeId, Scope};
+use crate::models::ModelError;
+use crate::models::parts::config::MAX_LAYERS;
 use crate::models::parts::heads;
 use crate::models::parts::vit::count_modules;
-use crate::models::{ModelError, Weights};
+use crate::models::source::Source;
 
 /// Side in pixels of one place of the embeddings: 4 by the first convolutions, 2 by each of two mergings.
 pub(super) const PATCH: usize = 16;
 /// Stages of the published sizes; the first is convolutional.
 const STAGES: usize = 4;
-/// Most blocks of a stage.
-const MAX_BLOCKS: usize = 1024;
 /// Epsilon of LayerNorms and BatchNorms: PyTorch's own.
 const EPS: f32 = 1e-5;
 /// Side of the published windows, for tables that are missing.
 const WINDOW: usize = 7;
-/// Width of the published heads, likewise.
-const HEAD: usize = 32;
 
 /// What building needs to know before it reads the tensors.
 #[derive(Debug)]
@@ -49,24 +47,23 @@ pub(super) fn is_unused(names: &Names, tensor: &str) -> bool {
 
 impl TinyVit {
     /// Counts the blocks.
-    pub(super) fn read(weights: &Weights, names: &Names) -> Result<Self, ModelError> {
+    pub(super) fn read(source: &Source<'_>, names: &Names) -> Result<Self, ModelError> {
         let layers = format!("{}.layers", names.encoder);
-        let wrong = |node: String, found: usize, expected: &str| {
-            Err(ModelError::Graph {
-                node,
-                message: format!("there are {found} of them; expected {expected}"),
-            })
+        let count = |path: &str| count_modules(source.weights.names(), path);
+        let wrong = |what: String| {
+            let start = if source.config.is_none() { "no such file, and the" } else { "the" };
+            source.wrong(format!("{start} tensors are not those of a MobileSAM: {what}"))
         };
-        let stages = count_modules(weights.names(), &layers);
+        let stages = count(&layers);
         if stages != STAGES {
-            return wrong(layers, stages, "the 4 stages of a MobileSAM");
+            return Err(wrong(format!("{stages} stages `{layers}.N`, expected {STAGES}")));
         }
         let mut depths = [0; STAGES];
         for (stage, depth) in depths.iter_mut().enumerate() {
             let blocks = format!("{layers}.{stage}.blocks");
-            *depth = count_modules(weights.names(), &blocks);
-            if !(1..=MAX_BLOCKS).contains(depth) {
-                return wrong(blocks, *depth, "1 to 1024 blocks");
+            *depth = count(&blocks);
+            if !(1..=MAX_LAYERS).contains(depth) {
+                return Err(wrong(format!("{depth} blocks `{blocks}.N`, expected 1 to {MAX_LAYERS}")));
             }
         }
         Ok(Self { depths })
@@ -141,7 +138,7 @@ fn merge(g: &mut Scope<'_, '_>, x: NodeId, stride: usize) -> Result<NodeId, Mode
 /// LayerNorms belong to what follows them, so that the zeros around the grid are normalised, too.
 fn attention_block(g: &mut Scope<'_, '_>, x: NodeId) -> Result<NodeId, ModelError> {
     let grid = g.shape(x);
-    let (heads, side) = windows(g, grid[3])?;
+    let (heads, side) = windows(g, grid[3]);
     let y = partition(g, x, side)?;
     let y = attention(&mut g.at("attn"), heads, y)?;
     let y = join(g, y, &grid)?;
@@ -160,22 +157,13 @@ fn attention_block(g: &mut Scope<'_, '_>, x: NodeId) -> Result<NodeId, ModelErro
     g.add(x, y)
 }
 
-/// Heads of a block of width `c` and the side of its windows in places: its table of biases is `[heads, side²]`.
-fn windows(g: &mut Scope<'_, '_>, c: usize) -> Result<(usize, usize), ModelError> {
-    // Of a table that is missing, the published sizes.
-    let table =
-        g.param_shape("attn.attention_biases").unwrap_or_else(|| vec![c.div_ceil(HEAD), WINDOW * WINDOW]);
-    let fits = |&(heads, distances): &(usize, usize)| {
-        heads > 0 && c.is_multiple_of(heads) && distances > 0 && distances.isqrt().pow(2) == distances
-    };
-    let found = <[usize; 2]>::try_from(table.as_slice()).ok().map(|[heads, distances]| (heads, distances));
-    match found.filter(fits) {
-        Some((heads, distances)) => Ok((heads, distances.isqrt())),
-        None => g.fail(
-            "attn.attention_biases",
-            format!("its shape is {table:?}; expected heads that divide the width {c}, and the square of a window's side"),
-        ),
-    }
+/// Heads of a block of width `c` and the side of its windows in places: its table of biases is `[heads, side²]`, which is
+/// checked where it is read. Of a table that is missing, those of one that fits.
+fn windows(g: &Scope<'_, '_>, c: usize) -> (usize, usize) {
+    let table = g.param_shape("attn.attention_biases").unwrap_or_default();
+    let heads = table.first().copied().filter(|&heads| heads > 0 && c.is_multiple_of(heads)).unwrap_or(1);
+    let distances = table.get(1).copied().unwrap_or(WINDOW * WINDOW);
+    (heads, distances.isqrt().max(1))
 }
 
 /// Attention within each of `n` windows, `[n, side, side, C]`.

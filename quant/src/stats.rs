@@ -31,18 +31,21 @@ mod rows;
 mod sentence;
 mod signs;
 mod sketch;
+mod sums;
+mod tail;
 
 pub use buckets::Bucket;
 pub use density::{Density, Peaks};
 pub use diagnosis::{Diagnosis, Evidence, OutlierChannel, diagnose};
 pub use error::StatsError;
-pub use extremes::{CHANNEL_TAIL, TAIL};
+pub use extremes::CHANNEL_TAIL;
 pub use file::{StatsFile, join_fingerprints};
 pub use histogram::Histogram;
 pub use percentile::Ranks;
 pub(crate) use sentence::short;
 pub use signs::channel_signs;
 pub use sketch::{ChannelStats, Sketch};
+pub use tail::TAIL;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! Measures the budgets of bitloupe on the bundled model and prints one table:
 //!
-//! `cargo bench --workspace --bench budgets [-- PART…]`, with PART of `forward`, `operations`, `edits`, `reached`, `fits`,
-//! `memory`, `start`, `frames`; all if none is named.
+//! `cargo bench --workspace --bench budgets [-- PART…]`, with PART of `forward`, `calibration`, `operations`, `edits`,
+//! `reached`, `fits`, `memory`, `start`, `frames`; all if none is named.
 //!
 //! Everything is a ratio of two times taken in turn in one process, in processor time where one thread does the work,
 //! or a time that a person waits for, on the wall. The median of several rounds counts. Nothing fails when a budget is
@@ -55,8 +55,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => {}
         }
     }
-    let parts: [(&str, fn() -> Lines); 8] = [
+    let parts: [(&str, fn() -> Lines); 9] = [
         ("forward", engine::forward),
+        ("calibration", engine::calibration),
         ("operations", engine::operations),
         ("edits", session::edits),
         ("reached", incremental::reached),

@@ -79,12 +79,11 @@ pub fn forward() -> Lines {
         let ratio = median(side.iter().zip(&times[0]).map(|(a, b)| a / b));
         lines.push(Line::at_most(format!("fake-quantized {name} / plain"), ratio, 1.15, ""));
     }
-    lines.extend(calibration()?);
     Ok(lines)
 }
 
 /// The calibration pass against loading and running the same samples.
-fn calibration() -> Lines {
+pub fn calibration() -> Lines {
     let session = open(1)?;
     let set = session.calibration().ok_or("no calibration set")?.clone();
     let none = Quantization::none(&session.model().graph);

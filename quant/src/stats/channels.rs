@@ -1,9 +1,10 @@
 //! What is known of every channel: extremes and moments.
 
 use super::error::StatsError;
-use super::exact::Exact;
-use super::extremes::{Tail, Tops};
+use super::extremes::Tops;
 use super::reduce::{reduce, reduce_rows};
+use super::sums::Sums;
+use super::tail::Tail;
 use crate::exec::kernels::dispatch::multiversion;
 use crate::terms::Layout;
 
@@ -21,8 +22,8 @@ const PIECE: usize = 512;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Channels {
     pub(super) finite: Vec<u64>,
-    pub(super) sum: Vec<Exact>,
-    pub(super) squares: Vec<Exact>,
+    pub(super) sum: Sums,
+    pub(super) squares: Sums,
     /// The largest values, and the largest of the negated values.
     pub(super) top: Tops,
     pub(super) bottom: Tops,
@@ -43,8 +44,8 @@ impl Channels {
     pub(super) fn new(channels: usize) -> Self {
         Self {
             finite: vec![0; channels],
-            sum: vec![Exact::default(); channels],
-            squares: vec![Exact::default(); channels],
+            sum: Sums::new(channels),
+            squares: Sums::new(channels),
             top: Tops::new(channels),
             bottom: Tops::new(channels),
         }
@@ -60,9 +61,9 @@ impl Channels {
         }
         for c in 0..self.len() {
             self.finite[c] = self.finite[c].saturating_add(other.finite[c]);
-            self.sum[c].merge(&other.sum[c]);
-            self.squares[c].merge(&other.squares[c]);
         }
+        self.sum.merge(&other.sum);
+        self.squares.merge(&other.squares);
         self.top.merge(&other.top);
         self.bottom.merge(&other.bottom);
         Ok(())
@@ -89,8 +90,8 @@ impl Partial {
             let skipped = self.skipped.get(at).copied().unwrap_or(0);
             *finite = finite.saturating_add(each - skipped);
         }
-        channels.sum.iter_mut().zip(&self.sum).for_each(|(all, &sum)| all.add(sum));
-        channels.squares.iter_mut().zip(&self.squares).for_each(|(all, &sum)| all.add(sum));
+        channels.sum.add(&self.sum);
+        channels.squares.add(&self.squares);
     }
 
     /// Whole rows of one value per channel, all finite.

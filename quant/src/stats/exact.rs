@@ -1,8 +1,8 @@
 //! Sums that do not depend on their order.
 
 /// Exponent of the unit: the smallest positive f32 is 2^-149, so every sum of f32 is a whole number of units.
-const UNIT: i32 = -149;
-const LIMBS: usize = 4;
+pub(super) const UNIT: i32 = -149;
+pub(super) const LIMBS: usize = 4;
 
 /// A sum of f64 kept as a 256-bit two's complement integer in units of 2^-149.
 ///
@@ -20,6 +20,14 @@ impl Exact {
     pub(super) const BYTES: usize = 33;
 
     const SATURATED: Self = Self { limbs: [u64::MAX, u64::MAX, u64::MAX, u64::MAX >> 1] };
+
+    pub(super) const fn from_limbs(limbs: [u64; LIMBS]) -> Self {
+        Self { limbs }
+    }
+
+    pub(super) const fn limbs(self) -> [u64; LIMBS] {
+        self.limbs
+    }
 
     /// Adds one finite number; a number that is not finite saturates.
     #[inline]

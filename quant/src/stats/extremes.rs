@@ -1,90 +1,12 @@
-//! The largest and smallest values, kept exactly.
+//! The outermost values of every channel, kept exactly.
 
 use crate::exec::kernels::dispatch::multiversion;
 
 /// Values compared at once.
 const LANES: usize = 16;
 
-/// Values kept at either end of the whole tensor.
-pub const TAIL: usize = 256;
 /// Values kept at either end of every channel.
 pub const CHANNEL_TAIL: usize = 8;
-
-/// The [`TAIL`] largest of all values seen. The smallest ones are kept by giving it the negated values.
-///
-/// The result is a multiset, so order and grouping of the values do not matter. Values are finite and never
-/// −0, whose place among equal values would depend on the order.
-#[derive(Debug, Clone)]
-pub(super) struct Tail {
-    /// At most `2 * TAIL` candidates, of which the largest `TAIL` count.
-    values: Vec<f32>,
-    /// A value must exceed this to matter.
-    bar: f32,
-}
-
-impl Tail {
-    pub(super) fn new() -> Self {
-        Self { values: Vec::new(), bar: f32::NEG_INFINITY }
-    }
-
-    /// A value that does not exceed this changes nothing.
-    #[inline(always)]
-    pub(super) fn bar(&self) -> f32 {
-        self.bar
-    }
-
-    /// Takes a finite value into account.
-    #[inline]
-    pub(super) fn offer(&mut self, value: f32) {
-        if value > self.bar {
-            self.values.push(value);
-            if self.values.len() >= 2 * TAIL {
-                self.compact();
-            }
-        }
-    }
-
-    #[cold]
-    fn compact(&mut self) {
-        let (_, &mut bar, _) = self.values.select_nth_unstable_by(TAIL - 1, |a, b| b.total_cmp(a));
-        self.values.truncate(TAIL);
-        self.bar = bar;
-    }
-
-    /// Takes finite values into account, and their negatives in `bottom`.
-    pub(super) fn offer_all(values: &[f32], tails: &mut [Self; 2]) {
-        let [top, bottom] = tails;
-        let mut rest = values;
-        while let Some(at) = first_beyond(rest, top.bar, -bottom.bar) {
-            let (chunk, after) = rest[at..].split_at(LANES.min(rest.len() - at));
-            for &value in chunk {
-                // +0.0 turns −0 into +0.
-                top.offer(value + 0.0);
-                bottom.offer(0.0 - value);
-            }
-            rest = after;
-        }
-    }
-
-    pub(super) fn merge(&mut self, other: &Self) {
-        other.values.iter().for_each(|&value| self.offer(value));
-    }
-
-    /// The values from the largest down, at most [`TAIL`].
-    pub(super) fn descending(&self) -> Vec<f32> {
-        let mut values = self.values.clone();
-        values.sort_unstable_by(|a, b| b.total_cmp(a));
-        values.truncate(TAIL);
-        values
-    }
-}
-
-/// Equal when the values that count are equal; leftover candidates are not compared.
-impl PartialEq for Tail {
-    fn eq(&self, other: &Self) -> bool {
-        self.descending() == other.descending()
-    }
-}
 
 /// The [`CHANNEL_TAIL`] largest values of one channel from the largest down, −∞ where there are fewer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -309,42 +231,18 @@ multiversion! {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHANNEL_TAIL, TAIL, Tail, Top, Tops};
+    use super::{CHANNEL_TAIL, Top, Tops};
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn the_largest_survive(values in prop::collection::vec(-1e3_f32..1e3, 0..3000), cut in 0_usize..3000) {
+        fn the_largest_of_a_channel_survive(values in prop::collection::vec(-1e3_f32..1e3, 0..300)) {
             let mut sorted = values.clone();
             sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-            let cut = cut.min(values.len());
-            let (mut left, mut right, mut top) = (Tail::new(), Tail::new(), Top::EMPTY);
-            values[..cut].iter().for_each(|&v| left.offer(v));
-            values[cut..].iter().for_each(|&v| right.offer(v));
-            for &v in &values {
-                top.offer(v);
-            }
-            right.merge(&left);
-            let expected: Vec<f32> = sorted.iter().copied().take(TAIL).collect();
-            prop_assert_eq!(right.descending(), expected);
-            let expected: Vec<f32> = sorted.iter().copied().take(CHANNEL_TAIL).collect();
-            prop_assert_eq!(top.values().collect::<Vec<_>>(), expected);
-        }
-
-        #[test]
-        fn both_ends_at_once_are_as_value_by_value(values in prop::collection::vec(-60_i8..60, 0..3000)) {
-            let values: Vec<f32> = values.into_iter().map(|x| f32::from(x) * 0.5).collect();
-            let (mut both, mut top, mut bottom) = ([Tail::new(), Tail::new()], Tail::new(), Tail::new());
-            for part in values.chunks(700) {
-                Tail::offer_all(part, &mut both);
-            }
-            for &value in &values {
-                top.offer(value + 0.0);
-                bottom.offer(0.0 - value);
-            }
-            prop_assert!(both == [top, bottom]);
-            let zeros = both.iter().flat_map(Tail::descending).filter(|x| *x == 0.0);
-            prop_assert!(zeros.into_iter().all(f32::is_sign_positive));
+            sorted.truncate(CHANNEL_TAIL);
+            let mut top = Top::EMPTY;
+            values.iter().for_each(|&v| top.offer(v));
+            prop_assert_eq!(top.values().collect::<Vec<_>>(), sorted);
         }
 
         #[test]

@@ -7,14 +7,14 @@ impl Sketch {
     /// Mean of the finite values, from the exact sums; 0 if there are none.
     pub fn mean(&self) -> f64 {
         let mut sum = super::exact::Exact::default();
-        self.channels.sum.iter().for_each(|channel| sum.merge(channel));
+        self.channels.sum.iter().for_each(|channel| sum.merge(&channel));
         sum.value() / (self.finite() as f64).max(1.0)
     }
 
     /// Mean of the squares of the finite values.
     pub fn mean_square(&self) -> f64 {
         let mut sum = super::exact::Exact::default();
-        self.channels.squares.iter().for_each(|channel| sum.merge(channel));
+        self.channels.squares.iter().for_each(|channel| sum.merge(&channel));
         sum.value() / (self.finite() as f64).max(1.0)
     }
 

@@ -3,9 +3,10 @@
 use super::buckets::Bucket;
 use super::channels::{Channels, Partial};
 use super::error::StatsError;
-use super::extremes::{Tail, Tops};
+use super::extremes::Tops;
 use super::pages::Pages;
 use super::rows::Rows;
+use super::tail::Tail;
 use crate::exec::kernels::dispatch::multiversion;
 use crate::terms::Layout;
 use std::cell::RefCell;
@@ -229,7 +230,7 @@ impl Sketch {
     /// Whether a sum left the range that is kept (±2^106); means and deviations are then meaningless.
     pub fn saturated(&self) -> bool {
         let of = &self.channels;
-        of.sum.iter().chain(&of.squares).any(super::exact::Exact::saturated)
+        of.sum.iter().chain(of.squares.iter()).any(|sum| sum.saturated())
     }
 
     /// Channels of the layout.
@@ -251,8 +252,8 @@ impl Sketch {
     pub fn channel(&self, c: usize) -> Option<ChannelStats> {
         let count = *self.channels.finite.get(c)?;
         let n = (count as f64).max(1.0);
-        let mean = self.channels.sum[c].value() / n;
-        let variance = (self.channels.squares[c].value() / n - mean * mean).max(0.0);
+        let mean = self.channels.sum.value(c) / n;
+        let variance = (self.channels.squares.value(c) / n - mean * mean).max(0.0);
         let first = |tops: &Tops| tops.get(c).and_then(|top| top.values().next());
         let min = first(&self.channels.bottom).map_or(0.0, |x| 0.0 - x);
         let max = first(&self.channels.top).unwrap_or(0.0);

@@ -5,10 +5,12 @@ use crate::stats::buckets::{PAGE, PAGES};
 use crate::stats::channels::Channels;
 use crate::stats::error::StatsError;
 use crate::stats::exact::Exact;
-use crate::stats::extremes::{CHANNEL_TAIL, TAIL, Tail, Top, Tops};
+use crate::stats::extremes::{CHANNEL_TAIL, Top, Tops};
 use crate::stats::pages::Pages;
 use crate::stats::rows::Rows;
 use crate::stats::sketch::{Sketch, Special};
+use crate::stats::sums::Sums;
+use crate::stats::tail::{TAIL, Tail};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use std::collections::BTreeSet;
@@ -113,7 +115,8 @@ impl Reader<'_> {
         let sums = |name| {
             let bytes = self.bytes(name, Dtype::U8, &[n, Some(Exact::BYTES)])?;
             let sums: Option<Vec<Exact>> = bytes.chunks_exact(Exact::BYTES).map(Exact::from_bytes).collect();
-            sums.ok_or_else(|| self.failed(format!("`{name}` holds an impossible sum")))
+            sums.map(|sums| Sums::from_channels(&sums))
+                .ok_or_else(|| self.failed(format!("`{name}` holds an impossible sum")))
         };
         let tops = |name| {
             let slots = self.numbers(name, Dtype::F32, &[n, Some(CHANNEL_TAIL)], f32::from_le_bytes)?;

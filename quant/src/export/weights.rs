@@ -130,13 +130,9 @@ struct Layer {
     shape: Vec<usize>,
     bits: Bits,
     scheme: String,
-    /// Axis of the channels.
-    #[serde(default, skip_serializing_if = "is_first")]
-    axis: usize,
-}
-
-fn is_first(axis: &usize) -> bool {
-    *axis == 0
+    /// Axis of the channels, where it is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    axis: Option<usize>,
 }
 
 /// A tensor as the library writes it.
@@ -234,7 +230,10 @@ pub fn write_weights<'a>(
                         ));
                     }
                 }
-                layers.insert(entry.name.clone(), Layer { shape: entry.shape, bits, scheme, axis });
+                layers.insert(
+                    entry.name.clone(),
+                    Layer { shape: entry.shape, bits, scheme, axis: Some(axis).filter(|&a| a > 0) },
+                );
             }
         }
         for (suffix, raw) in parts {
@@ -327,8 +326,9 @@ impl<'a> WeightFile<'a> {
         } else {
             Grid::Affine { scale: floats(".scale")?, zero_point: floats(".zero_point")? }
         };
-        let layout = layout(&layer.shape, layer.axis)
-            .ok_or_else(|| failed(format!("shape {:?} has no axis {}", layer.shape, layer.axis)))?;
+        let axis = layer.axis.unwrap_or(0);
+        let layout = layout(&layer.shape, axis)
+            .ok_or_else(|| failed(format!("shape {:?} has no axis {axis}", layer.shape)))?;
         check_grid(&grid, layout.channels, layer.bits).map_err(failed)?;
         Ok((layer.shape.clone(), decode(&codes, layout, layer.bits, &grid)))
     }

@@ -2,10 +2,10 @@
 //! convolutions, a stage of inverted bottlenecks, then stages of attention within windows that are not shifted, with a
 //! depthwise convolution between attention and MLP.
 //!
-//! Each stage ends in a merging of 2x2 places but the last two: as published, the last stage keeps the grid of the one before
-//! it (there the rule is written as the widths 320, 448 and 576, those of the last stage of TinyViT-5M, 11M and 21M), so
-//! that one place of the embeddings stands for [`PATCH`] pixels a side. Depths are counted, widths, heads and windows are those
-//! of the tensors. The biases of relative positions have one number per head and distance, rows and columns without sign.
+//! The first two stages end in a merging that halves the grid, the third in one that keeps it, as published (there the rule is
+//! written as the widths 320, 448 and 576, those of the last stage of TinyViT-5M, 11M and 21M): one place of the embeddings
+//! stands for [`PATCH`] pixels a side. Blocks are counted; widths, heads and windows are those of the tensors. The biases of
+//! relative positions have one number per head and distance, rows and columns without sign.
 
 use super::names::Names;
 use super::vision::{join, neck, partition};

@@ -118,8 +118,10 @@ fn masks_by_words_points_and_boxes() {
     let point = "{\"image\": \"image0.png\", \"points\": [[20, 12], [5, 5, 0]]}\n";
     let corners = "{\"image\": \"image0.png\", \"box\": [4, 4, 40, 30]}\n";
     for line in [point, corners] {
-        let set = samples(dir.path(), "sam_tiny", &line.repeat(2));
-        assert!(matches!(check(&fixture("sam_tiny"), &set, Metric::Miou), Answer::Mask(_)), "{line}");
+        for model in ["sam_tiny", "mobile_sam_tiny"] {
+            let set = samples(dir.path(), model, &line.repeat(2));
+            assert!(matches!(check(&fixture(model), &set, Metric::Miou), Answer::Mask(_)), "{line}");
+        }
     }
 }
 
@@ -157,6 +159,50 @@ fn onnx_files_answer_as_their_folders_do() {
     let (Answer::Classes(ours), Answer::Classes(theirs)) = (ours, theirs) else { panic!() };
     for (a, b) in ours.iter().zip(&theirs) {
         assert!(a.class == b.class && (a.probability - b.probability).abs() < 1e-5, "{a:?} {b:?}");
+    }
+}
+
+/// The weights of SAM's transposed convolutions have their output channels along the second axis; depthwise ones have one
+/// input channel.
+#[test]
+fn convolutions_of_every_kind_are_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = Cancel::default();
+    for (name, transposed) in [
+        ("sam_tiny", "mask_decoder.upscale_conv1.weight"),
+        ("mobile_sam_tiny", "mask_decoder.output_upscaling.0.weight"),
+    ] {
+        let line = "{\"image\": \"image0.png\", \"points\": [[20, 12]]}\n";
+        let set = samples(dir.path(), name, line);
+        let model = fixture(name);
+        let opened = session(&model, &set);
+        opened.calibrate(&none, |_, _| {}).unwrap();
+        let bits = Bits::new(4).unwrap();
+        let plan = opened.method_plan("minmax", &MethodBits::new(bits, Bits::FLOAT)).unwrap();
+        let fitted = opened.fit_plan(&plan).unwrap();
+        let parts = Parts { plan: false, weights: true, report: false };
+        opened.export(&fitted, None, dir.path(), parts).unwrap();
+        let file = dir.path().join("weights.safetensors");
+        let exported = Weights::from_export(&file).unwrap();
+        let levels = |weight: &[f32]| {
+            let mut levels = weight.to_vec();
+            levels.sort_by(f32::total_cmp);
+            levels.dedup();
+            levels.len()
+        };
+        // A grid of 16 levels for each of four channels.
+        let count = levels(&exported.get(transposed).unwrap().data);
+        assert!((17..=64).contains(&count), "{name}: {count}");
+        let again = Session::open(&Options {
+            exported_weights: Some(file),
+            samples: Some(set.clone()),
+            ..Options::new(ModelFiles::Path(model))
+        })
+        .unwrap();
+        let float = again.fit_plan(&again.float_plan()).unwrap();
+        let ours = opened.show(1, 0, None, &fitted, &none).unwrap().quantized;
+        let theirs = again.show(1, 0, None, &float, &none).unwrap().full_precision;
+        assert_eq!(ours, theirs, "{name}");
     }
 }
 

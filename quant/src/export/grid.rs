@@ -1,29 +1,29 @@
 //! What the codes of a tensor mean, and the codes of values that are already on a grid.
 
-use crate::terms::Bits;
+use crate::terms::{Bits, Layout};
 
 /// How the codes of a tensor become values.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grid {
     /// (code − zero point) · scale.
     Affine {
-        /// One number, or one a row.
+        /// One number, or one a channel.
         scale: Vec<f32>,
         /// As many.
         zero_point: Vec<f32>,
     },
-    /// A table of `2^bits` values, or one a row.
+    /// A table of `2^bits` values, or one a channel.
     Levels(Vec<f32>),
 }
 
-/// Why a grid does not fit this many rows, if it does not.
-pub(super) fn check_grid(grid: &Grid, rows: usize, bits: Bits) -> Result<(), String> {
+/// Why a grid does not fit this many channels, if it does not.
+pub(super) fn check_grid(grid: &Grid, channels: usize, bits: Bits) -> Result<(), String> {
     let levels = bits.levels().ok_or("values in full precision have no codes")? as usize;
     let numbers = |n: usize, each: usize, what: &str| {
-        if n == each || Some(n) == rows.checked_mul(each) {
+        if n == each || Some(n) == channels.checked_mul(each) {
             Ok(())
         } else {
-            Err(format!("{n} {what} for {rows} rows; expected {each} or {each} a row"))
+            Err(format!("{n} {what} for {channels} channels; expected {each} or {each} a channel"))
         }
     };
     let all_finite = |v: &[f32]| v.iter().all(|v| v.is_finite());
@@ -40,18 +40,25 @@ pub(super) fn check_grid(grid: &Grid, rows: usize, bits: Bits) -> Result<(), Str
     Ok(())
 }
 
-/// Values of codes, row by row.
-pub(super) fn decode(codes: &[u16], columns: usize, bits: Bits, grid: &Grid) -> Vec<f32> {
-    let one_or = |values: &[f32], row: usize| values.get(row).or(values.first()).copied().unwrap_or(0.0);
+/// The channels of a layout's blocks of neighbours, in the order in which they lie.
+fn channels_of_blocks(layout: Layout) -> impl Iterator<Item = usize> {
+    (0..layout.channels).cycle().take(layout.outer.saturating_mul(layout.channels))
+}
+
+/// Values of codes.
+pub(super) fn decode(codes: &[u16], layout: Layout, bits: Bits, grid: &Grid) -> Vec<f32> {
+    let one_or = |values: &[f32], at: usize| values.get(at).or(values.first()).copied().unwrap_or(0.0);
     let levels = bits.levels().unwrap_or(1) as usize;
     codes
-        .chunks(columns.max(1))
-        .enumerate()
-        .flat_map(|(row, codes)| {
+        .chunks(layout.inner.max(1))
+        .zip(channels_of_blocks(layout))
+        .flat_map(|(codes, channel)| {
             let (scale, zero_point, table): (f32, f32, &[f32]) = match grid {
-                Grid::Affine { scale, zero_point } => (one_or(scale, row), one_or(zero_point, row), &[]),
+                Grid::Affine { scale, zero_point } => {
+                    (one_or(scale, channel), one_or(zero_point, channel), &[])
+                }
                 Grid::Levels(all) => {
-                    let own = row.saturating_mul(levels);
+                    let own = channel.saturating_mul(levels);
                     (0.0, 0.0, all.get(own..own.saturating_add(levels)).or(all.get(..levels)).unwrap_or(&[]))
                 }
             };
@@ -69,47 +76,54 @@ pub(super) fn decode(codes: &[u16], columns: usize, bits: Bits, grid: &Grid) -> 
 
 /// Codes of values that were already brought to a uniform grid. `None` unless each value comes back from its
 /// code to the last bit (the sign of a zero aside).
-pub fn affine_codes(values: &[f32], rows: usize, bits: Bits, grid: &Grid) -> Option<Vec<u16>> {
+pub fn affine_codes(values: &[f32], layout: Layout, bits: Bits, grid: &Grid) -> Option<Vec<u16>> {
     let Grid::Affine { scale, zero_point } = grid else { return None };
-    check_grid(grid, rows, bits).ok()?;
+    check_grid(grid, layout.channels, bits).ok()?;
     let most = f32::from(u16::try_from(bits.levels()? - 1).ok()?);
-    let columns = values.len().checked_div(rows).unwrap_or(0);
     let codes: Vec<u16> = values
-        .chunks(columns.max(1))
-        .enumerate()
-        .flat_map(|(row, values)| {
-            let s = scale.get(row).or(scale.first()).copied().unwrap_or(1.0);
-            let z = zero_point.get(row).or(zero_point.first()).copied().unwrap_or(0.0);
+        .chunks(layout.inner.max(1))
+        .zip(channels_of_blocks(layout))
+        .flat_map(|(values, channel)| {
+            let s = scale.get(channel).or(scale.first()).copied().unwrap_or(1.0);
+            let z = zero_point.get(channel).or(zero_point.first()).copied().unwrap_or(0.0);
             values.iter().map(move |v| ((v / s).round_ties_even() + z).clamp(0.0, most) as u16)
         })
         .collect();
-    (decode(&codes, columns, bits, grid) == values).then_some(codes)
+    (decode(&codes, layout, bits, grid) == values).then_some(codes)
 }
 
 /// Codes and tables of values that lie on any grid of at most 8 bits: the distinct values, ascending, become
-/// the levels, of the whole tensor if they are few enough, else of each row. `None` when they are too many.
-pub fn level_codes(values: &[f32], rows: usize, bits: Bits) -> Option<(Vec<u16>, Grid)> {
+/// the levels, of the whole tensor if they are few enough, else of each channel. `None` when they are too many.
+pub fn level_codes(values: &[f32], layout: Layout, bits: Bits) -> Option<(Vec<u16>, Grid)> {
     // A table of 16 bits would be larger than the values.
     let each = bits.levels().filter(|&n| n <= 256)? as usize;
-    table_codes(values, 1, each).or_else(|| table_codes(values, rows, each))
+    table_codes(values, Layout::tensor(values.len()), each).or_else(|| table_codes(values, layout, each))
 }
 
-fn table_codes(values: &[f32], rows: usize, each: usize) -> Option<(Vec<u16>, Grid)> {
-    let columns = values.len().checked_div(rows).filter(|c| c * rows == values.len())?;
-    let (mut codes, mut table) = (Vec::with_capacity(values.len()), Vec::new());
-    for row in values.chunks(columns.max(1)) {
+fn table_codes(values: &[f32], layout: Layout, each: usize) -> Option<(Vec<u16>, Grid)> {
+    if layout.checked_len() != Some(values.len()) {
+        return None;
+    }
+    let (mut codes, mut table) = (vec![0; values.len()], Vec::new());
+    for channel in 0..layout.channels {
+        let blocks = || {
+            (0..layout.outer).flat_map(|block| {
+                let from = (block * layout.channels + channel) * layout.inner;
+                from..from + layout.inner
+            })
+        };
         // The few values there are, not a sorted copy of all.
         let mut levels: Vec<f32> = Vec::with_capacity(each);
-        for value in row {
-            if let Err(at) = levels.binary_search_by(|l| l.total_cmp(value)) {
+        for at in blocks() {
+            if let Err(place) = levels.binary_search_by(|l| l.total_cmp(&values[at])) {
                 if levels.len() == each {
                     return None;
                 }
-                levels.insert(at, *value);
+                levels.insert(place, values[at]);
             }
         }
-        for value in row {
-            codes.push(levels.binary_search_by(|l| l.total_cmp(value)).ok()? as u16);
+        for at in blocks() {
+            codes[at] = levels.binary_search_by(|l| l.total_cmp(&values[at])).ok()? as u16;
         }
         // Codes that no value has repeat the largest level.
         levels.resize(each, *levels.last()?);

@@ -2,12 +2,14 @@
 //!
 //! A quantized tensor `NAME` becomes `NAME.codes` (U8, packed as in [`packing`](super::packing)) and either
 //!
-//! * `NAME.scale` and `NAME.zero_point` (F32, one number or one a row): value = (code − zero point) · scale,
+//! * `NAME.scale` and `NAME.zero_point` (F32, one number or one a channel): value = (code − zero point) · scale,
 //!   in 32-bit arithmetic, or
-//! * `NAME.levels` (F32, `[1 or rows, 2^bits]`): value = level of the code, for grids that are not uniform.
+//! * `NAME.levels` (F32, `[1 or channels, 2^bits]`): value = level of the code, for grids that are not uniform.
 //!
-//! A row is the first dimension's slice: an output channel. The file's metadata holds `format` and, as JSON in
-//! `layers`, each tensor's shape, bits and scheme. Tensors in full precision stay under their own names.
+//! Codes are packed row by row, a row is the first dimension's slice. Channels are those of the output: the first dimension,
+//! or the second where the layer says `"axis": 1` (the weight of a transposed convolution is `[in, out, …]`). The file's
+//! metadata holds `format` and, as JSON in `layers`, each tensor's shape, bits and scheme. Tensors in full precision stay
+//! under their own names.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -24,7 +26,7 @@ use super::header::sort_file;
 use super::packing::{PackingError, pack, unpack};
 use super::replace_atomic;
 use crate::quantizer::Params;
-use crate::terms::Bits;
+use crate::terms::{Bits, Layout};
 
 /// The version of the format.
 pub const FORMAT: &str = "bitloupe-weights/1";
@@ -74,6 +76,8 @@ pub enum Payload<'a> {
         codes: Cow<'a, [u16]>,
         /// Their meaning.
         grid: Grid,
+        /// The axis of the channels that the grid may have numbers for.
+        axis: usize,
         /// The quantizer's name, for readers.
         scheme: String,
     },
@@ -85,20 +89,26 @@ impl Payload<'static> {
     /// family needs it; `None` when the values have more than 256 levels and are not affine. Then they can
     /// only be kept in full precision.
     pub fn of_quantized(values: &[f32], shape: &[usize], params: &Params) -> Option<Self> {
-        let rows = matrix(shape)?.0;
+        let layout = layout(shape, 0)?;
         let affine = Grid::Affine {
             scale: params.scale.clone(),
             zero_point: if params.zero_point.is_empty() { vec![0.0] } else { params.zero_point.clone() },
         };
         let scheme = params.scheme.to_string();
-        if let Some(codes) = affine_codes(values, rows, params.bits, &affine) {
-            return Some(Self::Codes { bits: params.bits, codes: codes.into(), grid: affine, scheme });
+        if let Some(codes) = affine_codes(values, layout, params.bits, &affine) {
+            return Some(Self::Codes {
+                bits: params.bits,
+                codes: codes.into(),
+                grid: affine,
+                axis: 0,
+                scheme,
+            });
         }
         // The logarithmic grids have an exact zero beside 2^b powers: one level more than b bits tell apart.
         let wider = Bits::new(params.bits.get()?.checked_add(1)?).ok();
         [Some(params.bits), wider].into_iter().flatten().find_map(|bits| {
-            let (codes, grid) = level_codes(values, rows, bits)?;
-            Some(Self::Codes { bits, codes: codes.into(), grid, scheme: scheme.clone() })
+            let (codes, grid) = level_codes(values, layout, bits)?;
+            Some(Self::Codes { bits, codes: codes.into(), grid, axis: 0, scheme: scheme.clone() })
         })
     }
 }
@@ -120,6 +130,9 @@ struct Layer {
     shape: Vec<usize>,
     bits: Bits,
     scheme: String,
+    /// Axis of the channels, where it is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    axis: Option<usize>,
 }
 
 /// A tensor as the library writes it.
@@ -162,6 +175,14 @@ fn matrix(shape: &[usize]) -> Option<(usize, usize)> {
     }
 }
 
+/// A tensor seen by the channels of an axis; a single value has one.
+fn layout(shape: &[usize], axis: usize) -> Option<Layout> {
+    if shape.is_empty() && axis == 0 {
+        return Some(Layout::tensor(1));
+    }
+    Layout::axis(shape, isize::try_from(axis).ok()?).ok()
+}
+
 /// Writes all tensors to a file that replaces what was there at once; gives its size in bytes.
 pub fn write_weights<'a>(
     path: &Path,
@@ -183,8 +204,10 @@ pub fn write_weights<'a>(
                 }
                 parts.push((String::new(), Raw::floats(entry.shape, &values)));
             }
-            Payload::Codes { bits, codes, grid, scheme } => {
-                check_grid(&grid, size.0, bits).map_err(failed)?;
+            Payload::Codes { bits, codes, grid, axis, scheme } => {
+                let layout = layout(&entry.shape, axis)
+                    .ok_or_else(|| failed(format!("shape {:?} has no axis {axis}", entry.shape)))?;
+                check_grid(&grid, layout.channels, bits).map_err(failed)?;
                 let packed = pack(&codes, size.0, size.1, bits).map_err(|e| failed(e.to_string()))?;
                 let row = packed.len().checked_div(size.0).unwrap_or(0);
                 parts.push((
@@ -207,7 +230,10 @@ pub fn write_weights<'a>(
                         ));
                     }
                 }
-                layers.insert(entry.name.clone(), Layer { shape: entry.shape, bits, scheme });
+                layers.insert(
+                    entry.name.clone(),
+                    Layer { shape: entry.shape, bits, scheme, axis: Some(axis).filter(|&a| a > 0) },
+                );
             }
         }
         for (suffix, raw) in parts {
@@ -300,8 +326,11 @@ impl<'a> WeightFile<'a> {
         } else {
             Grid::Affine { scale: floats(".scale")?, zero_point: floats(".zero_point")? }
         };
-        check_grid(&grid, rows, layer.bits).map_err(failed)?;
-        Ok((layer.shape.clone(), decode(&codes, columns, layer.bits, &grid)))
+        let axis = layer.axis.unwrap_or(0);
+        let layout = layout(&layer.shape, axis)
+            .ok_or_else(|| failed(format!("shape {:?} has no axis {axis}", layer.shape)))?;
+        check_grid(&grid, layout.channels, layer.bits).map_err(failed)?;
+        Ok((layer.shape.clone(), decode(&codes, layout, layer.bits, &grid)))
     }
 
     fn part(&self, name: &str, suffix: &str, dtype: Dtype) -> Result<&[u8], WeightsError> {
@@ -340,7 +369,16 @@ mod tests {
     }
 
     fn codes(n: u8, codes: Vec<u16>, grid: Grid) -> Payload<'static> {
-        Payload::Codes { bits: bits(n), codes: codes.into(), grid, scheme: "uniform".to_owned() }
+        Payload::Codes { bits: bits(n), codes: codes.into(), grid, axis: 0, scheme: "uniform".to_owned() }
+    }
+
+    fn along(payload: Payload<'_>, axis: usize) -> Payload<'_> {
+        match payload {
+            Payload::Codes { bits, codes, grid, scheme, .. } => {
+                Payload::Codes { bits, codes, grid, axis, scheme }
+            }
+            float @ Payload::Float(_) => float,
+        }
     }
 
     fn written(entries: Vec<Entry<'_>>) -> Result<Vec<u8>, WeightsError> {
@@ -369,6 +407,42 @@ mod tests {
         assert_eq!(file.read("a.weight").unwrap(), (vec![2, 3], expected));
         assert_eq!(file.read("b.weight").unwrap(), (vec![1, 2, 2], vec![-1.0, -0.25, 0.5, 1.0 / 3.0]));
         assert_eq!(file.read("a.bias").unwrap().1[1].to_bits(), (-0.0f32).to_bits());
+    }
+
+    /// The weight of a transposed convolution: two inputs, three outputs.
+    #[test]
+    fn channels_may_lie_along_another_axis() {
+        let layout = Layout::axis(&[2, 3, 2], 1).unwrap();
+        let (scale, zero_point) = (vec![0.1, 0.3, 0.7], vec![1.0, 2.0, 3.0]);
+        let whole: Vec<u16> = (0..12).map(|i| i % 8).collect();
+        let value = |i: usize| (f32::from(whole[i]) - zero_point[i / 2 % 3]) * scale[i / 2 % 3];
+        let values: Vec<f32> = (0..12).map(value).collect();
+        let grid = Grid::Affine { scale: scale.clone(), zero_point: zero_point.clone() };
+        assert_eq!(affine_codes(&values, layout, bits(3), &grid).unwrap(), whole);
+        // As many as a channel has, fewer than there are in all.
+        let (by_level, table) = level_codes(&values, layout, bits(2)).unwrap();
+        let entries = || {
+            vec![
+                entry("a", &[2, 3, 2], along(codes(3, whole.clone(), grid.clone()), 1)),
+                entry("b", &[2, 3, 2], along(codes(2, by_level.clone(), table.clone()), 1)),
+            ]
+        };
+        let bytes = written(entries()).unwrap();
+        let file = WeightFile::open("w", &bytes).unwrap();
+        for name in ["a", "b"] {
+            assert_eq!(file.read(name).unwrap(), (vec![2, 3, 2], values.clone()), "{name}");
+        }
+        for (axis, part) in [(0, "3 scales for 2 channels"), (3, "no axis 3")] {
+            let first = entries().swap_remove(0);
+            let error = written(vec![Entry { payload: along(first.payload, axis), ..first }]).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let at = bytes.windows(4).position(|w| w == b"axis").unwrap();
+        let number = at + bytes[at..].iter().position(u8::is_ascii_digit).unwrap();
+        let mut other = bytes;
+        other[number] = b'7';
+        let error = WeightFile::open("w", &other).unwrap().read("a").unwrap_err();
+        assert!(error.to_string().contains("no axis 7"), "{error}");
     }
 
     #[test]
@@ -462,8 +536,9 @@ mod tests {
                 row.iter().map(move |v| (((v / s).round_ties_even() + z).clamp(0.0, most) - z) * s)
             }).collect();
             let grid = Grid::Affine { scale, zero_point: vec![z] };
-            let found = affine_codes(&fake, 3, bits(width), &grid).unwrap();
-            let (by_level, table) = level_codes(&fake, 3, bits(width)).unwrap();
+            let rows = Layout::axis(&[3, 4], 0).unwrap();
+            let found = affine_codes(&fake, rows, bits(width), &grid).unwrap();
+            let (by_level, table) = level_codes(&fake, rows, bits(width)).unwrap();
             let bytes = written(vec![
                 entry("affine", &[3, 4], codes(width, found, grid)),
                 entry("levels", &[3, 2, 2], codes(width, by_level, table)),

@@ -42,6 +42,7 @@ const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "vit", recognises: vit::recognises, build: vit::open },
     Architecture { name: "yolos", recognises: yolos::recognises, build: yolos::open },
     Architecture { name: "swin", recognises: swin::recognises, build: swin::open },
+    Architecture { name: "mobile_sam", recognises: sam::recognises_mobile, build: sam::open_mobile },
     Architecture { name: "sam", recognises: sam::recognises, build: sam::open },
     Architecture { name: "detr", recognises: detr::recognises, build: detr::open },
 ];

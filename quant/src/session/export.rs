@@ -136,18 +136,20 @@ fn codes(graph: &Graph, index: usize, params: &Params) -> Result<Payload<'static
     let layout = site.layout_of(params.scheme.granularity);
     params.check(layout).map_err(|source| SessionError::Fit { site: site.id.to_string(), source })?;
     quantizer(params.scheme.family).fake_quantize(&mut values, layout, params);
-    let rows = site.layout.channels;
+    let axis = site.axis.and_then(|axis| usize::try_from(axis).ok()).unwrap_or(0);
     let affine = Grid::Affine { scale: params.scale.clone(), zero_point: params.zero_point.clone() };
     let coded = match params.scheme.family {
-        Family::Uniform => affine_codes(&values, rows, params.bits, &affine).map(|codes| (codes, affine)),
+        Family::Uniform => {
+            affine_codes(&values, site.layout, params.bits, &affine).map(|codes| (codes, affine))
+        }
         _ => None,
     };
     // Grids that are not affine are written as the table of their levels.
     let (codes, grid) = coded
-        .or_else(|| level_codes(&values, rows, params.bits))
+        .or_else(|| level_codes(&values, site.layout, params.bits))
         .ok_or_else(|| failed("its values do not lie on a grid of its bits"))?;
     let scheme = params.scheme.to_string();
-    Ok(Payload::Codes { bits: params.bits, codes: Cow::Owned(codes), grid, scheme })
+    Ok(Payload::Codes { bits: params.bits, codes: Cow::Owned(codes), grid, axis, scheme })
 }
 
 /// The plan with the figures of an evaluation.

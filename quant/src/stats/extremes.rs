@@ -278,7 +278,9 @@ mod tests {
             sorted.sort_unstable_by(|a, b| b.total_cmp(a));
             sorted.truncate(CHANNEL_TAIL);
             let mut top = Top::EMPTY;
-            values.iter().for_each(|&v| top.offer(v));
+            for &v in &values {
+                top.offer(v);
+            }
             prop_assert_eq!(top.values().collect::<Vec<_>>(), sorted);
         }
 

@@ -155,7 +155,9 @@ mod tests {
             }
             with_each_isa(|_| {
                 let mut together = Sums::new(n);
-                rows.iter().for_each(|row| together.add(row));
+                for row in &rows {
+                    together.add(row);
+                }
                 assert!(together.iter().eq(alone.iter().copied()));
             });
             let (mut left, mut right) = (Sums::new(n), Sums::new(n));

@@ -102,7 +102,9 @@ const MASK: (&str, &str) = ("attention_mask", "attention_mask");
 fn of_masks() {
     compare("lavt_one_tiny", &[IMAGE, IDS, MASK]);
     compare("clipseg_tiny", &[IMAGE, IDS, MASK]);
-    compare("sam_tiny", &[IMAGE, ("input_points", "input_points"), ("input_labels", "input_labels")]);
+    for sam in ["sam_tiny", "mobile_sam_tiny"] {
+        compare(sam, &[IMAGE, ("input_points", "input_points"), ("input_labels", "input_labels")]);
+    }
 }
 
 #[test]

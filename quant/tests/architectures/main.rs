@@ -12,6 +12,7 @@ mod dinov2;
 mod fixture;
 mod gradients;
 mod lavt;
+mod mobile_sam;
 mod pictures;
 mod published;
 mod renamed;

@@ -168,6 +168,7 @@ fn clip_and_clipseg() {
 #[test]
 fn sam() {
     check("sam_tiny", SAM, &Places { norms: 7, products: 7, batchnorms: 0 });
+    check("mobile_sam_tiny", SAM, &Places { norms: 9, products: 11, batchnorms: 18 });
 }
 
 #[test]

@@ -89,6 +89,12 @@ impl Names {
         })
     }
 
+    /// Whether a checkpoint is a MobileSAM, which has the authors' names but for the image encoder.
+    pub(super) fn are_mobile(weights: &Weights) -> bool {
+        let has = |name: &str| weights.shape(name).is_some();
+        has("image_encoder.patch_embed.seq.0.c.weight") && has("mask_decoder.iou_token.weight")
+    }
+
     /// The layers of a feed-forward head, which `head` is the scope of.
     pub(super) fn head(&self, head: &Scope<'_, '_>) -> Vec<String> {
         let inner = count_in(head, |i| format!("layers.{i}.weight"));

@@ -1,7 +1,7 @@
 //! SAM's image encoder: a ViT (Li et al. 2022, "Exploring plain vision transformer backbones") whose blocks see windows or
 //! the whole grid, with decomposed relative positions.
 
-use super::config::{EPS, Sizes};
+use super::config::{EPS, Vit};
 use super::names::Names;
 use crate::exec::kernels::activation::Activation;
 use crate::exec::kernels::resize;
@@ -12,21 +12,27 @@ use crate::models::ModelError;
 pub(super) fn encode(
     g: &mut Scope<'_, '_>,
     names: &Names,
-    sizes: &Sizes,
+    vit: &Vit,
+    patch: usize,
     pixels: NodeId,
 ) -> Result<NodeId, ModelError> {
-    let map = g.conv(names.projection, pixels, Conv::new(sizes.patch, 0))?;
+    let map = g.conv(names.projection, pixels, Conv::new(patch, 0))?;
     let mut x = g.permute(map, &[0, 2, 3, 1])?;
-    if sizes.absolute {
+    if vit.absolute {
         let shape = g.shape(x);
         let table = g.read("pos_embed", &shape)?;
         g.reserve("pos_embed", &shape)?;
         let table = g.constant("pos_embed", &shape, table.to_vec())?;
         x = g.add(x, table)?;
     }
-    for (i, window) in sizes.windows.iter().enumerate() {
-        x = block(&mut g.at(format!("{}.{i}", names.blocks)), names, sizes, x, *window)?;
+    for (i, window) in vit.windows.iter().enumerate() {
+        x = block(&mut g.at(format!("{}.{i}", names.blocks)), names, vit, x, *window)?;
     }
+    neck(g, names, x)
+}
+
+/// Tokens `[1, s, s, C']` of any image encoder to embeddings `[1, C, s, s]`.
+pub(super) fn neck(g: &mut Scope<'_, '_>, names: &Names, x: NodeId) -> Result<NodeId, ModelError> {
     let [narrow, norm1, mix, norm2] = names.neck;
     let x = g.permute(x, &[0, 3, 1, 2])?;
     let x = g.conv(narrow, x, Conv::new(1, 0))?;
@@ -39,23 +45,23 @@ pub(super) fn encode(
 fn block(
     g: &mut Scope<'_, '_>,
     names: &Names,
-    sizes: &Sizes,
+    vit: &Vit,
     x: NodeId,
     window: Option<usize>,
 ) -> Result<NodeId, ModelError> {
     let norm = |i: usize| format!("{}{i}", names.norm);
-    let y = g.layer_norm(&norm(1), x, sizes.eps)?;
+    let y = g.layer_norm(&norm(1), x, vit.eps)?;
     let y = match window {
-        None => attention(&mut g.at("attn"), sizes, y)?,
+        None => attention(&mut g.at("attn"), vit, y)?,
         Some(side) => {
             let grid = g.shape(y);
             let windows = partition(g, y, side)?;
-            let attended = attention(&mut g.at("attn"), sizes, windows)?;
+            let attended = attention(&mut g.at("attn"), vit, windows)?;
             join(g, attended, &grid)?
         }
     };
     let x = g.add(x, y)?;
-    let y = g.layer_norm(&norm(2), x, sizes.eps)?;
+    let y = g.layer_norm(&norm(2), x, vit.eps)?;
     let y = g.linear("mlp.lin1", y)?;
     let y = g.activation("mlp.act", Activation::Gelu, y)?;
     let y = g.linear("mlp.lin2", y)?;
@@ -63,7 +69,7 @@ fn block(
 }
 
 /// A grid `[1, h, w, C]` to windows `[n, side, side, C]`; zeros are added at the bottom and the right.
-fn partition(g: &mut Scope<'_, '_>, x: NodeId, side: usize) -> Result<NodeId, ModelError> {
+pub(super) fn partition(g: &mut Scope<'_, '_>, x: NodeId, side: usize) -> Result<NodeId, ModelError> {
     let (h, w) = (g.shape(x)[1], g.shape(x)[2]);
     let x = g.pad(x, &[(1, h.next_multiple_of(side) - h), (2, w.next_multiple_of(side) - w)])?;
     let (rows, columns, c) = (g.shape(x)[1] / side, g.shape(x)[2] / side, g.shape(x)[3]);
@@ -73,7 +79,7 @@ fn partition(g: &mut Scope<'_, '_>, x: NodeId, side: usize) -> Result<NodeId, Mo
 }
 
 /// Windows back to the grid, of which the padding is cut off.
-fn join(g: &mut Scope<'_, '_>, x: NodeId, grid: &[usize]) -> Result<NodeId, ModelError> {
+pub(super) fn join(g: &mut Scope<'_, '_>, x: NodeId, grid: &[usize]) -> Result<NodeId, ModelError> {
     let (side, c) = (g.shape(x)[1], g.shape(x)[3]);
     let (h, w) = (grid[1], grid[2]);
     let (rows, columns) = (h.div_ceil(side), w.div_ceil(side));
@@ -85,10 +91,10 @@ fn join(g: &mut Scope<'_, '_>, x: NodeId, grid: &[usize]) -> Result<NodeId, Mode
 }
 
 /// Attention within each of `b` grids, `[b, h, w, C]`.
-fn attention(g: &mut Scope<'_, '_>, sizes: &Sizes, x: NodeId) -> Result<NodeId, ModelError> {
+fn attention(g: &mut Scope<'_, '_>, vit: &Vit, x: NodeId) -> Result<NodeId, ModelError> {
     let shape = g.shape(x);
     let (b, h, w, c) = (shape[0], shape[1], shape[2], shape[3]);
-    let (n, heads, head) = (h * w, sizes.heads, c / sizes.heads);
+    let (n, heads, head) = (h * w, vit.heads, c / vit.heads);
     let qkv = g.linear("qkv", x)?;
     let qkv = g.reshape(qkv, &[b, n, 3, heads, head])?;
     let qkv = g.permute(qkv, &[2, 0, 3, 1, 4])?;
@@ -98,7 +104,7 @@ fn attention(g: &mut Scope<'_, '_>, sizes: &Sizes, x: NodeId) -> Result<NodeId, 
     };
     let (query, key, value) = (part(0)?, part(1)?, part(2)?);
     let mut scores = g.matmul("qk", (query, key), true, 1.0 / (head as f32).sqrt())?;
-    if sizes.relative {
+    if vit.relative {
         let bias = relative(g, query, (h, w))?;
         scores = g.add(scores, bias)?;
     }

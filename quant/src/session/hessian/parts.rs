@@ -76,6 +76,8 @@ mod tests {
             assert!(!other.is_empty() && other.iter().all(|&n| n == 1), "{model}: {other:?}");
         }
         assert!(parts("vit_tiny_hf").1.iter().all(|&n| n == 1));
+        // The rows of one head lie together, thirds of each head in them.
+        assert_eq!(parts("mobile_sam_tiny").0, [1; 4]);
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn tensors(at: usize, sketch: &Sketch, owned: &mut Vec<Owned>) {
     let of = &sketch.channels;
     push("finite", Dtype::U64, vec![channels], of.finite.iter().flat_map(|n| n.to_le_bytes()).collect());
     for (name, sums) in [("sum", &of.sum), ("squares", &of.squares)] {
-        let bytes = sums.iter().flat_map(|sum| sum.to_bytes()).collect();
+        let bytes = sums.iter().flat_map(Exact::to_bytes).collect();
         push(name, Dtype::U8, vec![channels, Exact::BYTES], bytes);
     }
     for (name, tops) in [("top", &of.top), ("bottom", &of.bottom)] {

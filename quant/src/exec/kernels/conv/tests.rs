@@ -73,6 +73,26 @@ fn agrees_with_candle() {
     assert_close(&out, &expected.flatten_all().unwrap().to_vec1::<f32>().unwrap(), 5e-5, 1e-5);
 }
 
+/// Both merging and plain ones of MobileSAM, on maps that their strides do not divide.
+#[test]
+fn depthwise_agrees_with_candle() {
+    for (channels, h, w, stride) in [(32, 17, 16, 1), (20, 18, 33, 2)] {
+        let g = Geometry { groups: channels, ..Geometry::dense(channels, [h, w], channels, 3, stride, 1) };
+        let (x, k, b) = (noise(channels * h * w, 6), noise(channels * 9, 7), noise(channels, 8));
+        let tensor =
+            |v: &[f32], s: (usize, usize, usize, usize)| Tensor::from_slice(v, s, &Device::Cpu).unwrap();
+        let expected = tensor(&x, (1, channels, h, w))
+            .conv2d(&tensor(&k, (channels, 1, 3, 3)), 1, stride, 1, channels)
+            .unwrap()
+            .broadcast_add(&tensor(&b, (1, channels, 1, 1)))
+            .unwrap();
+        assert_eq!(expected.dims(), [1, channels, g.out_h(), g.out_w()]);
+        let mut out = vec![0.0; channels * g.out_h() * g.out_w()];
+        conv2d(&x, &g, &ConvWeight::pack(&k, &g), AQuant::None, Some(&b), Activation::None, &mut out);
+        assert_close(&out, &expected.flatten_all().unwrap().to_vec1::<f32>().unwrap(), 1e-5, 1e-5);
+    }
+}
+
 #[test]
 fn transposed_agrees_with_candle() {
     for (kernel, stride, pad, output_pad, dilation) in

@@ -164,16 +164,14 @@ fn insert(kept: &mut [[f32; LANES]; CHANNEL_TAIL], values: &[f32; LANES]) {
 #[inline(always)]
 fn sort(rows: &mut [[f32; LANES]; 4]) {
     let exchange = |a: f32, b: f32| if a > b { (a, b) } else { (b, a) };
+    let [first, second, third, last] = rows;
     for lane in 0..LANES {
-        let (a, b) = exchange(rows[0][lane], rows[1][lane]);
-        let (c, d) = exchange(rows[2][lane], rows[3][lane]);
-        let (first, c) = exchange(a, c);
-        let (b, last) = exchange(b, d);
+        let (a, b) = exchange(first[lane], second[lane]);
+        let (c, d) = exchange(third[lane], last[lane]);
+        let (most, c) = exchange(a, c);
+        let (b, least) = exchange(b, d);
         let (b, c) = exchange(b, c);
-        rows[0][lane] = first;
-        rows[1][lane] = b;
-        rows[2][lane] = c;
-        rows[3][lane] = last;
+        (first[lane], second[lane], third[lane], last[lane]) = (most, b, c, least);
     }
 }
 
@@ -242,10 +240,14 @@ fn offer_values<const NEGATE: bool>(top: &mut Top, values: &[f32]) {
     for chunk in chunks {
         let chunk = take::<NEGATE>(chunk);
         if any_exceeds(&chunk, &[top.bar(); LANES]) {
-            chunk.into_iter().for_each(|value| top.offer(value));
+            for value in chunk {
+                top.offer(value);
+            }
         }
     }
-    take::<NEGATE>(rest).into_iter().take(rest.len()).for_each(|value| top.offer(value));
+    for &value in &take::<NEGATE>(rest)[..rest.len()] {
+        top.offer(value);
+    }
 }
 
 multiversion! {

@@ -1,7 +1,7 @@
 //! After an edit only the nodes it reaches run, and nobody can tell from the results.
 
 use bitloupe_quant::method::MethodBits;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -209,6 +209,14 @@ fn a_baseline_goes_along_with_edits_under_any_cap() {
             let whole = run(&engine, &given, &sites, None);
             same_bits(&after, &whole, &graph.sites()[index].id.to_string());
             assert!(baseline.bytes() <= cap, "{} of {cap}", baseline.bytes());
+            // No value keeps more alive than is counted.
+            let inputs: HashSet<usize> = baseline.inputs().iter().map(Value::buffer).collect();
+            let alive: HashMap<usize, usize> = baseline
+                .values()
+                .filter(|value| !inputs.contains(&value.buffer()))
+                .map(|value| (value.buffer(), value.buffer_bytes()))
+                .collect();
+            assert!(alive.values().sum::<usize>() <= baseline.bytes(), "{} of {cap}", baseline.bytes());
             if cap == usize::MAX {
                 assert_eq!(after.nodes_run, downstream(graph, &[graph.sites()[index].node]));
             }

@@ -1,6 +1,6 @@
 //! Runs that start from an earlier one: only what an edit reaches is computed again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::engine::{Known, work};
 use super::{Cancel, Engine, ExecError, Quantization, Run, Tap, Value, fusion};
@@ -9,8 +9,19 @@ use crate::graph::{Graph, Node, NodeId, Op};
 /// Which values of a run are worth keeping under a cap of memory.
 #[derive(Debug, Clone)]
 pub struct Keep {
-    nodes: Vec<bool>,
+    nodes: Vec<Kept>,
     bytes: usize,
+}
+
+/// How the value of a node is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Not at all.
+    Not,
+    /// As it is: where it is a part of a larger one, all of that is kept, like queries, keys and values of one projection.
+    AsItIs,
+    /// In a buffer of its own: as it is, it would keep alive what is not wanted of the larger one that it is a part of.
+    Copied,
 }
 
 impl Keep {
@@ -36,19 +47,59 @@ impl Keep {
         }
         // The later of two alike: more lies behind it.
         order.sort_unstable_by_key(|&one| std::cmp::Reverse(one));
-        let (mut nodes, mut total) = (vec![false; graph.nodes().len()], 0_usize);
+        let (mut nodes, mut total) = (vec![Kept::Not; graph.nodes().len()], 0_usize);
         for (_, index, bytes) in order {
             if let Some(sum) = total.checked_add(bytes).filter(|&sum| sum <= cap) {
-                nodes[index] = true;
+                nodes[index] = Kept::AsItIs;
                 total = sum;
             }
         }
+        for index in parts_alone(graph, |index| nodes[index] == Kept::AsItIs) {
+            nodes[index] = Kept::Copied;
+        }
         Self { nodes, bytes: total }
+    }
+
+    fn how(&self, index: usize) -> Kept {
+        self.nodes.get(index).copied().unwrap_or(Kept::Not)
     }
 
     /// Bytes that the values take at most.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// Of the nodes that are `kept` those whose values are parts of larger ones not all of which is kept.
+fn parts_alone(graph: &Graph, kept: impl Fn(usize) -> bool) -> Vec<usize> {
+    // By the node that makes a value, what is kept of it, and which nodes these parts are.
+    let mut parts: BTreeMap<usize, BTreeMap<(usize, usize), Vec<usize>>> = BTreeMap::new();
+    let numbers = |index: usize| graph.nodes()[index].shape.iter().product::<usize>();
+    for index in (0..graph.nodes().len()).filter(|&index| kept(index)) {
+        let (whole, start) = part_of(graph, index);
+        parts.entry(whole).or_default().entry((start, numbers(index))).or_default().push(index);
+    }
+    // Inputs and constants stay whatever is kept of them.
+    let stays = |index: usize| matches!(graph.nodes()[index].op, Op::Input | Op::Constant(_));
+    let alone = |(whole, parts): &(usize, BTreeMap<(usize, usize), Vec<usize>>)| {
+        !stays(*whole) && parts.keys().map(|(_, len)| len).sum::<usize>() < numbers(*whole)
+    };
+    parts.into_iter().filter(alone).flat_map(|(_, parts)| parts.into_values().flatten()).collect()
+}
+
+/// The node that makes the numbers of a node's value, and where among them these begin.
+fn part_of(graph: &Graph, index: usize) -> (usize, usize) {
+    let (mut at, mut start) = (index, 0);
+    loop {
+        let node = &graph.nodes()[at];
+        match &node.op {
+            Op::Reshape => {}
+            Op::Narrow { axis, start: first, .. } if node.shape[..*axis].iter().all(|&n| n == 1) => {
+                start += first * node.shape[axis + 1..].iter().product::<usize>();
+            }
+            _ => return (at, start),
+        }
+        at = node.inputs[0].index();
     }
 }
 
@@ -170,9 +221,11 @@ impl Engine {
         let mut values = vec![None; self.graph().nodes().len()];
         let known = Known { has: &|_| false, get: &|_| None, reclaim: true };
         let made = |index: usize, value: &Value, _: &[NodeId]| {
-            if keep.nodes.get(index) == Some(&true) {
-                values[index] = Some(own(value));
-            }
+            values[index] = match keep.how(index) {
+                Kept::Not => None,
+                Kept::AsItIs => Some(value.clone()),
+                Kept::Copied => Some(copied(value, None)),
+            };
         };
         let run = self.execute(inputs, quantization, &known, made, tap, cancel)?;
         let baseline = Baseline {
@@ -214,15 +267,20 @@ impl Engine {
             return sized.advance(baseline, quantization, keep, cancel);
         }
         let reached = self.reached(baseline, &baseline.inputs, quantization);
-        let replaced = baseline.values.iter_mut().zip(&reached).filter(|(_, reached)| **reached);
-        let mut replaced: Vec<Value> = replaced.filter_map(|(value, _)| value.take()).collect();
-        replaced.append(&mut baseline.outputs);
+        let (mut replaced, mut copies) = (std::mem::take(&mut baseline.outputs), BTreeMap::new());
+        for (index, value) in baseline.values.iter_mut().enumerate().filter(|(index, _)| reached[*index]) {
+            if keep.how(index) == Kept::Copied {
+                copies.extend(value.take().map(|value| (index, value)));
+            } else {
+                replaced.extend(value.take());
+            }
+        }
         self.reuse(replaced);
         let mut made = Vec::new();
-        let see = |index: usize, value: &Value| {
-            if keep.nodes.get(index) == Some(&true) {
-                made.push((index, own(value)));
-            }
+        let see = |index: usize, value: &Value| match keep.how(index) {
+            Kept::Not => {}
+            Kept::AsItIs => made.push((index, value.clone())),
+            Kept::Copied => made.push((index, copied(value, copies.remove(&index)))),
         };
         let (inputs, tap) = (&baseline.inputs, &mut super::NoTap);
         let run = self.run_changed(baseline, inputs, quantization, &reached, see, tap, cancel)?;
@@ -251,10 +309,10 @@ impl Engine {
         let kept = baseline.values.iter().zip(&reached);
         let mut values: Vec<Option<Value>> =
             kept.map(|(value, &reached)| value.clone().filter(|_| !reached)).collect();
-        let see = |index: usize, value: &Value| {
-            if keep.nodes.get(index) == Some(&true) {
-                values[index] = Some(own(value));
-            }
+        let see = |index: usize, value: &Value| match keep.how(index) {
+            Kept::Not => {}
+            Kept::AsItIs => values[index] = Some(value.clone()),
+            Kept::Copied => values[index] = Some(copied(value, None)),
         };
         let tap = &mut super::NoTap;
         let run = self.run_changed(baseline, inputs, quantization, &reached, see, tap, cancel)?;
@@ -319,11 +377,10 @@ impl Engine {
     }
 }
 
-/// A value that holds no more than its own numbers: one that is a part of a larger one would keep all of that alive.
-fn own(value: &Value) -> Value {
-    if value.buffer_bytes() > value.len() * size_of::<f32>() {
-        Value::new(value.shape().to_vec(), value.as_slice().to_vec())
-    } else {
-        value.clone()
-    }
+/// The value in a buffer of its own, which is that of `before` if it has one to give.
+fn copied(value: &Value, before: Option<Value>) -> Value {
+    let mut numbers = before.and_then(Value::into_buffer).unwrap_or_default();
+    numbers.clear();
+    numbers.extend_from_slice(value.as_slice());
+    Value::new(value.shape().to_vec(), numbers)
 }

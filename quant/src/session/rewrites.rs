@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::fit::check_fits;
 use super::variant::Variant;
 use super::{Session, SessionError, lock};
 use crate::graph::{NodeId, Op, RewriteError, RewriteKind};
 use crate::plan::{Plan, Rewrite, SitePlan};
 use crate::quantizer::rewriting;
-use crate::quantizer::{Params, Scheme};
-use crate::stats::{ChannelStats, Density};
+use crate::quantizer::{Distribution, Params, QuantizerError, Scheme, Survey, quantizer};
+use crate::stats::{ChannelStats, Density, Sketch};
 use crate::terms::{Bits, SiteId, Slot};
 
 /// Signs by key projection.
@@ -84,6 +85,31 @@ impl Session {
         layers.into_iter().filter_map(site).collect()
     }
 
+    /// What the layers behind a LayerNorm see, all together: some see only a part of it, as every head of SAM's mask
+    /// decoder sees a token of its own.
+    fn seen_behind(
+        &self,
+        variant: &Variant,
+        sites: &[(usize, Scheme, Bits)],
+    ) -> Result<Arc<Sketch>, SessionError> {
+        let mut seen: Vec<Arc<Sketch>> = Vec::new();
+        for &(site, ..) in sites {
+            let Some(sketch) = self.sketch_in(variant, site)? else {
+                let site = variant.graph().sites()[site].id.to_string();
+                return Err(SessionError::NotCalibrated { site });
+            };
+            if !seen.iter().any(|known| Arc::ptr_eq(known, &sketch)) {
+                seen.push(sketch);
+            }
+        }
+        let mut parts = seen.into_iter();
+        let mut all = parts.next().unwrap_or_else(|| Arc::new(Sketch::new(0)));
+        for part in parts {
+            Arc::make_mut(&mut all).merge(&part)?;
+        }
+        Ok(all)
+    }
+
     /// RepQ-ViT: per-channel grids, their mean as the grid of all.
     fn reparameterization(
         &self,
@@ -93,8 +119,11 @@ impl Session {
     ) -> Result<Option<BTreeMap<String, Vec<f32>>>, SessionError> {
         let sites = Self::quantized_behind(variant, norm, plan);
         let Some((first, scheme, bits)) = sites.first() else { return Ok(None) };
-        let channels = self.fit_site_in(variant, *first, &scheme.clone().per_channel(), *bits)?;
-        let merged = rewriting::reparameterize(&channels.params);
+        let id = &variant.graph().sites()[*first].id;
+        let seen = self.seen_behind(variant, &sites)?;
+        let channels = fit_sketch(&seen, &scheme.clone().per_channel(), *bits)
+            .map_err(|source| SessionError::Fit { site: id.to_string(), source })?;
+        let merged = rewriting::reparameterize(&channels);
         for (site, scheme, bits) in &sites {
             let params = Params {
                 scheme: Scheme { granularity: crate::quantizer::Granularity::Tensor, ..scheme.clone() },
@@ -118,10 +147,10 @@ impl Session {
     ) -> Result<Option<BTreeMap<String, Vec<f32>>>, SessionError> {
         let graph = variant.graph();
         let sites = Self::quantized_behind(variant, norm, plan);
-        let Some(&(first, ..)) = sites.first() else { return Ok(None) };
-        let Some(sketch) = self.sketch_in(variant, first)? else {
-            return Err(SessionError::NotCalibrated { site: graph.sites()[first].id.to_string() });
-        };
+        if sites.is_empty() {
+            return Ok(None);
+        }
+        let sketch = self.seen_behind(variant, &sites)?;
         let reach: Vec<f32> = sketch.channel_stats().iter().map(ChannelStats::reach).collect();
         let layers = graph.layers_behind_norm(norm).unwrap_or_default();
         let weights: Vec<&[f32]> =
@@ -171,6 +200,12 @@ impl Session {
         *known = Some(Arc::clone(&made));
         Ok(made)
     }
+}
+
+/// Fits a quantizer to what a sketch saw.
+fn fit_sketch(sketch: &Sketch, scheme: &Scheme, bits: Bits) -> Result<Params, QuantizerError> {
+    check_fits(scheme.family, sketch)?;
+    quantizer(scheme.family).fit(&Distribution::Survey(&Survey::new(sketch)), scheme, bits)
 }
 
 /// Whether a rewrite has no numbers yet.

@@ -375,3 +375,35 @@ fn the_detail_of_a_site_is_that_of_the_rewritten_model() {
     let plain = session.site_detail(2, &site, &plan).unwrap();
     assert_ne!(plain.channels, rewritten.channels);
 }
+
+#[test]
+fn layers_that_see_different_parts_of_a_norm_are_all_in_its_new_grid() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = folder().with_file_name("mobile_sam_tiny");
+    std::fs::copy(model.join("image0.png"), dir.path().join("image0.png")).unwrap();
+    let lines = [
+        r#"{"image": "image0.png", "points": [[20, 12]]}"#,
+        r#"{"image": "image0.png", "box": [4, 4, 40, 30]}"#,
+    ];
+    std::fs::write(dir.path().join("samples.jsonl"), lines.join("\n")).unwrap();
+    let calibration = Some(dir.path().to_owned());
+    let files = ModelFiles::Path(model);
+    let session = Session::open(&Options { calibration, threads: Some(2), ..Options::new(files) }).unwrap();
+    session.calibrate(&Cancel::default(), |_, _| {}).unwrap();
+    let fitted = session.fit_plan(&session.method_plan("repq-vit", &bits(8)).unwrap()).unwrap();
+    let graph = &session.model().graph;
+    let norm = graph.find("mask_decoder.transformer.norm_final_attn").unwrap();
+    assert!(fitted.plan.rewrites.iter().any(|rewrite| rewrite.layer == graph.node(norm).name));
+    let layers = graph.layers_behind_norm(norm).unwrap();
+    let mut grids = Vec::new();
+    for &layer in &layers {
+        let name = &graph.node(layer).name;
+        let predicted = fitted.predicted_sqnr_db.iter();
+        grids.extend(
+            predicted.filter(|(id, _)| id.layer == *name && id.slot == Slot::Input).map(|(_, db)| *db),
+        );
+    }
+    assert!(grids.len() > 3, "{layers:?}");
+    // With the grid of the first layer's values the others have 2 to 4 dB.
+    assert!(grids.iter().all(|&db| db > 40.0), "{grids:?}");
+}

@@ -18,7 +18,7 @@ pub struct Cli {
 /// What opens a model.
 #[derive(Debug, Args, Clone, Default)]
 pub struct ModelArgs {
-    /// Model folder as the hub lays it out, .safetensors, torch .pth or .bin, or .onnx; the bundled model if omitted
+    /// Model folder as the hub lays it out, .safetensors, torch .pth, .pt or .bin, or .onnx; the bundled model if omitted
     #[arg(value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// Bundled model to open when MODEL is omitted: lavt-mini, lavt-mini-planted

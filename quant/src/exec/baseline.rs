@@ -74,7 +74,8 @@ impl Keep {
 fn parts_alone(graph: &Graph, kept: impl Fn(usize) -> bool) -> Vec<usize> {
     // By the node that makes a value, what is kept of it, and which nodes these parts are.
     let mut parts: BTreeMap<usize, BTreeMap<(usize, usize), Vec<usize>>> = BTreeMap::new();
-    let numbers = |index: usize| graph.nodes()[index].shape.iter().product::<usize>();
+    let numbers =
+        |index: usize| graph.nodes()[index].shape.iter().fold(1, |all: usize, &n| all.saturating_mul(n));
     for index in (0..graph.nodes().len()).filter(|&index| kept(index)) {
         let (whole, start) = part_of(graph, index);
         parts.entry(whole).or_default().entry((start, numbers(index))).or_default().push(index);
